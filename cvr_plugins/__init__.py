@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from cvr_plugins.recbole import _finder
+from cvr_plugins.recbole.compat import finder as _finder
 
 _HOMES = {
     "API_VERSION": "contracts",

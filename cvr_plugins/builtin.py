@@ -90,7 +90,7 @@ def cvr_register_datasets() -> Mapping[str, Callable[..., FunnelLog]]:
 def cvr_register_recbole_models() -> list[type[Any]]:
     """Return our sequential models, where RecBole is installed."""
     # By name, as any plugin's module is found: the RecBole side stands above this module.
-    if import_module("cvr_plugins.recbole.compatibility").missing():
+    if import_module("cvr_plugins.recbole.compat.messages").missing():
         return []
     sequential = import_module("cvr_plugins.recbole.sequential")
     return [sequential.PARS, sequential.MaskedRec]

@@ -1,6 +1,6 @@
 """Count the lines of code of the package and of the tests; docstrings, comments and blank lines are not counted.
 
-    python examples/count_lines.py
+python examples/count_lines.py
 """
 
 from __future__ import annotations

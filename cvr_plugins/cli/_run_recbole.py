@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cvr_plugins.recbole.config import Config
-    from cvr_plugins.recbole.runner import RunResult
+    from cvr_plugins.recbole.running.config import Config
+    from cvr_plugins.recbole.running.runner import RunResult
 
 _FOLDER = "runs"
 
@@ -19,17 +19,17 @@ def run(files: Sequence[Path], keys: Mapping[str, Any], *, out: str | None, resu
     """Run what the files and keys configure, or go on with the run in the folder `resume`; return the exit code."""
     import sys
 
-    from cvr_plugins.recbole.compatibility import require_recbole
+    from cvr_plugins.recbole.compat.messages import require_recbole
 
     require_recbole()
 
     from cvr_plugins.cli._output import echo_json
     from cvr_plugins.config import ConfigError
     from cvr_plugins.files import TargetError
-    from cvr_plugins.recbole import _failures, runner
-    from cvr_plugins.recbole.config import Config
-    from cvr_plugins.run_folder import default_name, unused
-    from cvr_plugins.training_step import TrainingError
+    from cvr_plugins.recbole.running import _failures, runner
+    from cvr_plugins.recbole.running.config import Config
+    from cvr_plugins.training.run_folder import default_name, unused
+    from cvr_plugins.training.step import TrainingError
 
     given = dict(keys)
     if not sys.stderr.isatty():
@@ -60,7 +60,7 @@ def run(files: Sequence[Path], keys: Mapping[str, Any], *, out: str | None, resu
             click.echo(f"Note: {_failures.resumable(left)}", err=True)
         raise
     if as_json:
-        from cvr_plugins.run_folder import RunFolder
+        from cvr_plugins.training.run_folder import RunFolder
 
         assert result.folder is not None
         metrics = RunFolder.open(result.folder).read_json("metrics.json")

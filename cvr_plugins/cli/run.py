@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cvr_plugins.rechub.history import EpochRecord, History
+    from cvr_plugins.training.history import EpochRecord, History
 
 
 # So that --epochs=3, as RecBole writes it, is one of the key=value pairs.
@@ -49,7 +49,7 @@ def run(
     from cvr_plugins.cli._output import echo_json, echo_report, flat
     from cvr_plugins.cli.configs import find_config
     from cvr_plugins.config import ConfigError, load_yaml, parse_pairs, resolve
-    from cvr_plugins.run_folder import RunFolder
+    from cvr_plugins.training.run_folder import RunFolder
 
     layers = {name: load_yaml(find_config(name)) for name in files}
     for name, layer in layers.items():

@@ -64,7 +64,7 @@ def evaluate(run_dir: str, log: str, device: str, as_json: bool) -> None:
 
 def _check_framework(run_dir: str) -> None:
     from cvr_plugins.cli._frameworks import RECBOLE
-    from cvr_plugins.run_folder import RunFolder, RunFolderError
+    from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 
     if RunFolder.open(run_dir).about.get("framework") == RECBOLE:
         raise RunFolderError(

@@ -27,7 +27,7 @@ from cvr_plugins.grid._rows import (
     to_line,
 )
 from cvr_plugins.grid._spec import Grid
-from cvr_plugins.run_folder import RunFolder, write_json
+from cvr_plugins.training.run_folder import RunFolder, write_json
 
 FORMAT = 1
 _OWN = frozenset({"grid.json", "results.csv", "runs", "unfinished", "errors", ".lock"})

@@ -10,7 +10,7 @@ from typing import Any
 from cvr_plugins.grid._cells import Cell, text_of
 from cvr_plugins.metrics import DEFAULT_METRICS, METRIC_NAMES, TARGETS, parse_key
 from cvr_plugins.plugins import registry
-from cvr_plugins.run_folder import RunFolder
+from cvr_plugins.training.run_folder import RunFolder
 
 DONE, FAILED = "done", "failed"
 

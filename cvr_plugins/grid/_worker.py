@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cvr_plugins.config import FIELD_KEYS, Config
 from cvr_plugins.grid._cells import canonical
 from cvr_plugins.grid._rows import CELL_FILE
-from cvr_plugins.run_folder import write_json
+from cvr_plugins.training.run_folder import write_json
 
 if TYPE_CHECKING:
     from cvr_plugins.data import FunnelLog

@@ -11,22 +11,22 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cvr_plugins.recbole.checkpoints import CheckpointError, SafeCheckpoints, load_checkpoint
-    from cvr_plugins.recbole.config import Config
-    from cvr_plugins.recbole.runner import RunResult, load_data_and_model, run, run_recbole
+    from cvr_plugins.recbole.compat.checkpoints import CheckpointError, SafeCheckpoints, load_checkpoint
+    from cvr_plugins.recbole.running.config import Config
+    from cvr_plugins.recbole.running.runner import RunResult, load_data_and_model, run, run_recbole
     from cvr_plugins.recbole.sequential import PARS, MaskedRec
 
 _HOMES = {
-    "CheckpointError": "checkpoints",
-    "Config": "config",
+    "CheckpointError": "compat.checkpoints",
+    "Config": "running.config",
     "MaskedRec": "sequential",
     "PARS": "sequential",
-    "RunResult": "runner",
-    "SafeCheckpoints": "checkpoints",
-    "load_checkpoint": "checkpoints",
-    "load_data_and_model": "runner",
-    "run": "runner",
-    "run_recbole": "runner",
+    "RunResult": "running.runner",
+    "SafeCheckpoints": "compat.checkpoints",
+    "load_checkpoint": "compat.checkpoints",
+    "load_data_and_model": "running.runner",
+    "run": "running.runner",
+    "run_recbole": "running.runner",
 }
 
 __all__ = [
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     # A module of this package, which `from ... import` goes on to import itself.
     if name.startswith("_") or find_spec(f"{__name__}.{name}") is not None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from cvr_plugins.recbole.compatibility import require_recbole
+    from cvr_plugins.recbole.compat.messages import require_recbole
 
     require_recbole()
     home = _HOMES.get(name, "models")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cvr_plugins.recbole._finder import KINDS
+from cvr_plugins.recbole.compat.finder import KINDS
 
 
 def model_files() -> Mapping[str, Path]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from cvr_plugins.plugins import Registered, Registry, RegistryBusy, RegistryError, UnknownName, registry
 from cvr_plugins.recbole import _own
-from cvr_plugins.recbole._finder import KINDS
 from cvr_plugins.recbole._table import LABELS, Table
+from cvr_plugins.recbole.compat.finder import KINDS
 
 RECBOLE = "recbole"
 """The owner of RecBole's own names."""
@@ -47,7 +47,7 @@ def find(name: str) -> type[Any]:
     a plugin that failed or clashes with RecBole's (all are RegistryError), ImportError if RecBole or a package that
     one of its models needs is missing.
     """
-    from cvr_plugins.recbole import compatibility
+    from cvr_plugins.recbole.compat import messages as compatibility
 
     compatibility.require_recbole()
     if not isinstance(name, str):
@@ -55,7 +55,7 @@ def find(name: str) -> type[Any]:
     own = _own.model_files().get(name.lower())
     if own is not None:
         return _own.model_class(own)
-    from cvr_plugins.recbole.binding import bind
+    from cvr_plugins.recbole.compat.binding import bind
 
     table = _table()
     entry = table.find(name)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cvr_plugins import run_folder
 from cvr_plugins.config import Config
-from cvr_plugins.rechub.history import History, TrainingError
 from cvr_plugins.rechub.models import RechubModel
+from cvr_plugins.training import run_folder
+from cvr_plugins.training.history import History, TrainingError
 
 BUILTIN = "builtin"
 

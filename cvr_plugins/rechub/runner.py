@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvr_plugins import run_folder
 from cvr_plugins.config import Config, ConfigError, resolve, split_arguments
 from cvr_plugins.data import FunnelLog, Schema, Vocabulary, check_parts, split
 from cvr_plugins.files import check_new, whole_folder
@@ -25,6 +24,7 @@ from cvr_plugins.rechub.failures import blamed, write_failed
 from cvr_plugins.rechub.models import RechubModel
 from cvr_plugins.rechub.plan import Plan, plan, torch_seed, torch_threads
 from cvr_plugins.rechub.trainer import CVRTrainer, EpochRecord, History, TrainingError
+from cvr_plugins.training import run_folder
 
 _LEARNERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

@@ -21,12 +21,12 @@ from cvr_plugins.contracts import Labels, Phase
 from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored, evaluate
 from cvr_plugins.model import CVRModel
 from cvr_plugins.plugins import registry
-from cvr_plugins.rechub.history import EpochRecord, History, TrainingError
 from cvr_plugins.rechub.labels import NOT_EVALUATED, LabelColumns
 from cvr_plugins.rechub.loaders import RowBuffer, batches, number_of_batches, number_of_rows
 from cvr_plugins.rechub.watch import Watch
-from cvr_plugins.snapshot import Snapshot, replace_parameters
-from cvr_plugins.training_step import EpochSums, Step, ended_unready, train_batch
+from cvr_plugins.training.history import EpochRecord, History, TrainingError
+from cvr_plugins.training.snapshot import Snapshot, replace_parameters
+from cvr_plugins.training.step import EpochSums, Step, ended_unready, train_batch
 
 __all__ = ["CVRTrainer", "EpochRecord", "History", "TrainingError"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from cvr_plugins.metrics import Report, direction, is_defined, parse_key
 from cvr_plugins.plugins import registry
 from cvr_plugins.rechub.batches import TensorLoader
-from cvr_plugins.rechub.history import TrainingError
 from cvr_plugins.rechub.labels import NOT_EVALUATED
+from cvr_plugins.training.history import TrainingError
 
 DEFAULT = "cvr/click/auc"
 

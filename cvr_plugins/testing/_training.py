@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cvr_plugins.contracts import Outputs, Phase
 from cvr_plugins.model import CVRModel
 from cvr_plugins.testing._log import Batch
-from cvr_plugins.training_step import train_batch, train_phase
+from cvr_plugins.training.step import train_batch, train_phase
 
 LEARNING_RATE = 0.01
 

@@ -37,7 +37,7 @@ from recbole.utils import init_seed
 from rich.console import Console
 from rich.table import Table
 
-from cvr_plugins.recbole.config import Config
+from cvr_plugins.recbole.running.config import Config
 from cvr_plugins.recbole.sequential import MaskedRec, SessionDataset, SessionTrainer
 
 NAME = "ml-100k-by-time"

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from cvr_plugins.grid import GridError, GridFolder, plan
-from cvr_plugins.run_folder import RunFolderError
+from cvr_plugins.training.run_folder import RunFolderError
 
 
 def start(path, grid, *, retry_failed=False):

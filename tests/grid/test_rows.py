@@ -10,7 +10,7 @@ import pytest
 
 from cvr_plugins.grid import plan
 from cvr_plugins.grid._rows import columns_of, failed_row, finished_row, metric_columns, read_rows, to_line
-from cvr_plugins.run_folder import RunFolder
+from cvr_plugins.training.run_folder import RunFolder
 
 
 def test_a_row_is_one_line_and_reads_back():

@@ -13,7 +13,7 @@ from cvr_plugins.architectures import MLP, Towers
 from cvr_plugins.contracts import Labels, Layout
 from cvr_plugins.model import CVRModel
 from cvr_plugins.objectives import IPS, AsymmetricIPS, Naive
-from cvr_plugins.training_step import train_batch
+from cvr_plugins.training.step import train_batch
 
 
 def sigmoid(z):

@@ -22,7 +22,7 @@ from cvr_plugins import (
 )
 from cvr_plugins.metrics import Metric
 from cvr_plugins.plugins._checks import COMMAND, KINDS
-from cvr_plugins.recbole.binding import CARRIED
+from cvr_plugins.recbole.compat.binding import CARRIED
 
 PAGE = Path(__file__).resolve().parents[2] / "examples" / "plugin_template" / "HOOKS.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -146,7 +146,7 @@ def use(kind, entries, registry):
 
 def test_the_example_command_names_the_best_run(distributions, tmp_path, capsys):
     from cvr_plugins.cli._group import run
-    from cvr_plugins.run_folder import FORMAT, write_json
+    from cvr_plugins.training.run_folder import FORMAT, write_json
 
     distributions.add("acme", blocks("cvr_register_commands")[1])
     for name, value in (("first", 0.6), ("second", 0.7), ("third", None)):
@@ -192,7 +192,7 @@ def test_the_example_models_train_in_recbole(distributions, tmp_path, which, mod
         result = run({model!r}, "ml-100k", config_dict={settings!r}, out="run")
         config, loaded, *_ = load_data_and_model("run")
         assert type(loaded) is config.model_class
-        from cvr_plugins.recbole.config import plain
+        from cvr_plugins.recbole.running.config import plain
         assert pickle.loads(pickle.dumps(plain(config))).model_class is config.model_class
         print(sorted(result["test_result"]))
         """

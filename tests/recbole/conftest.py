@@ -22,7 +22,7 @@ def recbole_as_it_was():
     import recbole.trainer
     from recbole.evaluator import register
 
-    from cvr_plugins.recbole import binding
+    from cvr_plugins.recbole.compat import binding
 
     tables = [
         vars(recbole.trainer),

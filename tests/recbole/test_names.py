@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("recbole")
 
 from cvr_plugins import plugins
-from cvr_plugins.recbole import _finder, compatibility, names
+from cvr_plugins.recbole import names
+from cvr_plugins.recbole.compat import finder as _finder
+from cvr_plugins.recbole.compat import messages as compatibility
 
 MODELS = """
 from cvr_plugins import hookimpl, Method, Objective

@@ -19,7 +19,7 @@ from cvr_plugins.logs import load_log
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.rechub import RunResult, TrainedRun, run
 from cvr_plugins.rechub import runner as runner_module
-from cvr_plugins.run_folder import RunFolder
+from cvr_plugins.training.run_folder import RunFolder
 
 METHODS = [entry.key for entry in registry().entries("method") if entry.plugin == "builtin"]
 

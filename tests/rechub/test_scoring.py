@@ -20,7 +20,7 @@ from cvr_plugins.data import DataError, split, write_table
 from cvr_plugins.files import OutputError, TargetError
 from cvr_plugins.logs import load_log
 from cvr_plugins.rechub import TrainedRun, evaluate_run, predict, scoring
-from cvr_plugins.run_folder import RunFolder
+from cvr_plugins.training.run_folder import RunFolder
 
 TASKS = ["p_cvr", "p_ctr", "p_ctcvr"]
 

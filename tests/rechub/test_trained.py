@@ -16,7 +16,7 @@ from cvr_plugins.config import ConfigError, resolve
 from cvr_plugins.data import DataError
 from cvr_plugins.logs import load_log
 from cvr_plugins.rechub import TrainedRun, run
-from cvr_plugins.run_folder import RunFolderError
+from cvr_plugins.training.run_folder import RunFolderError
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from cvr_plugins import Labels, Objective
 from cvr_plugins.functional import bce
 from cvr_plugins.objectives import Naive as NaiveObjective
 from cvr_plugins.rechub import ESMM, CVRTrainer, Naive, TrainingError
-from cvr_plugins.rechub.history import History
+from cvr_plugins.training.history import History
 
 
 @pytest.mark.parametrize("cls", [ESMM, Naive])

@@ -13,7 +13,7 @@ from cvr_plugins.grid._errors import GridError
 from cvr_plugins.grid._rows import DONE
 from cvr_plugins.grid.reports._layout import Layout
 from cvr_plugins.grid.reports._results import Results
-from cvr_plugins.run_folder import RunFolder
+from cvr_plugins.training.run_folder import RunFolder
 
 _ACROSS = 4
 _SIDE = 2.6

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cvr_plugins.recbole.context.atomic import AtomicFolder, atomic_folder
     from cvr_plugins.recbole.context.dataset import MethodDataset
     from cvr_plugins.recbole.context.encoder import FieldEncoder
     from cvr_plugins.recbole.context.metrics import metric_class
@@ -14,22 +13,18 @@ if TYPE_CHECKING:
     from cvr_plugins.recbole.context.trainer import MethodTrainer
 
 _HOMES = {
-    "AtomicFolder": "atomic",
     "FieldEncoder": "encoder",
     "MethodDataset": "dataset",
     "MethodRecommender": "model",
     "MethodTrainer": "trainer",
-    "atomic_folder": "atomic",
     "metric_class": "metrics",
 }
 
 __all__ = [
-    "AtomicFolder",
     "FieldEncoder",
     "MethodDataset",
     "MethodRecommender",
     "MethodTrainer",
-    "atomic_folder",
     "metric_class",
 ]
 

@@ -16,7 +16,7 @@ def configure(cls: Any, config: Any) -> None:
     defaults are in `config.internal_config_dict`, before the final values are made.
     Raises ConfigError for an unknown metric and for unknown keys, OptionError for options that a part refuses.
     """
-    from cvr_plugins.recbole.binding import register_metrics
+    from cvr_plugins.recbole.compat.binding import register_metrics
 
     given = config.external_config_dict
     values = {**config.internal_config_dict, **given}

@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from cvr_plugins.contracts import Inputs, Objective, Outputs
 from cvr_plugins.metrics import Scored
-from cvr_plugins.recbole.checkpoints import SafeCheckpoints
+from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.context.collector import MethodCollector, Rows
 from cvr_plugins.recbole.context.propensity import add_propensities
 from cvr_plugins.recbole.context.watch import Watch, check_settings
-from cvr_plugins.snapshot import Snapshot, replace_parameters
-from cvr_plugins.training_step import EpochSums, TrainingError, ended_unready, train_batch
+from cvr_plugins.training.snapshot import Snapshot, replace_parameters
+from cvr_plugins.training.step import EpochSums, TrainingError, ended_unready, train_batch
 
 
 @dataclass

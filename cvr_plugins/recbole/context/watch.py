@@ -11,7 +11,7 @@ from cvr_plugins.metrics import direction, is_defined, parse_key
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.recbole.context.metrics import is_key
-from cvr_plugins.training_step import TrainingError
+from cvr_plugins.training.step import TrainingError
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 

@@ -10,7 +10,7 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from cvr_plugins.recbole.binding import bind
+from cvr_plugins.recbole.compat.binding import bind
 from cvr_plugins.recbole.sequential._base import ENCODER_OPTIONS, SessionRecommender, losses
 from cvr_plugins.recbole.sequential.dataset import SessionDataset
 from cvr_plugins.sequential import MaskedItemCore, SessionEncoder

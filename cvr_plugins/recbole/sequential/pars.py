@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.recbole.binding import bind
+from cvr_plugins.recbole.compat.binding import bind
 from cvr_plugins.recbole.sequential._base import ENCODER_OPTIONS, SessionRecommender, losses
 from cvr_plugins.recbole.sequential.dataset import ROW, SessionDataset
 from cvr_plugins.sequential import PARSCore, PARSEncoder, PseudoLabelStore

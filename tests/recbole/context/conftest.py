@@ -17,7 +17,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 
 from cvr_plugins import plugins
-from cvr_plugins.recbole.config import Config
+from cvr_plugins.recbole.running.config import Config
 
 ROWS = 900
 NAME = "shop"

@@ -133,7 +133,7 @@ def test_a_contested_name_belongs_to_nobody_and_the_qualified_one_always_works(p
 
 
 def test_a_checkpoint_is_read_with_weights_only_and_gives_the_predictions_again(prepare, batch):
-    from cvr_plugins.recbole.checkpoints import load_checkpoint
+    from cvr_plugins.recbole.compat.checkpoints import load_checkpoint
 
     run = prepare(models.IdeFN, epochs=2)
     run.trainer.fit(run.train, run.valid)

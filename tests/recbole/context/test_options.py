@@ -12,8 +12,8 @@ from cvr_plugins.assembly import OptionError
 from cvr_plugins.config import KEYS, ConfigError
 from cvr_plugins.plugins import RegistryError
 from cvr_plugins.recbole import models
-from cvr_plugins.recbole.config import Config
 from cvr_plugins.recbole.context.options import options_of
+from cvr_plugins.recbole.running.config import Config
 
 
 def test_options_reach_their_parts(prepare):

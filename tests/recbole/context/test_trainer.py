@@ -19,7 +19,7 @@ from cvr_plugins.plugins import registry
 from cvr_plugins.recbole import models
 from cvr_plugins.recbole.context import MethodRecommender, MethodTrainer
 from cvr_plugins.testing.pretended_device import GPU, PretendedDevice
-from cvr_plugins.training_step import TrainingError
+from cvr_plugins.training.step import TrainingError
 
 METHODS = [entry.name for entry in registry().entries("method")]
 SPACES = ("ctr/entire", "cvr/click", "cvr/entire", "cvr/oracle", "ctcvr/entire")

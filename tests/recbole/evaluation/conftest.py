@@ -57,7 +57,7 @@ BASE: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _known_to_recbole() -> None:
-    from cvr_plugins.recbole.binding import register_metrics
+    from cvr_plugins.recbole.compat.binding import register_metrics
     from cvr_plugins.recbole.evaluation import RECBOLE_METRICS
 
     register_metrics(RECBOLE_METRICS)
@@ -86,8 +86,8 @@ def recbole(shop_folder, tmp_path, monkeypatch):
         from recbole.data import create_dataset, data_preparation
         from recbole.utils import get_trainer, init_seed
 
-        from cvr_plugins.recbole.config import Config
         from cvr_plugins.recbole.evaluation import SessionEvaluation
+        from cvr_plugins.recbole.running.config import Config
 
         values = {"data_path": str(shop_folder), "checkpoint_dir": str(tmp_path / "saved"), **BASE, **changes}
         config = Config(model=model_class, dataset=values.pop("dataset", "shop"), config_dict=values)

@@ -71,7 +71,7 @@ def recbole(tmp_path, monkeypatch):
         from recbole.data import create_dataset, data_preparation
         from recbole.utils import get_model, get_trainer, init_seed
 
-        from cvr_plugins.recbole.config import Config
+        from cvr_plugins.recbole.running.config import Config
 
         given = {**OPTIONS, "checkpoint_dir": str(tmp_path / "saved"), **found, **options}
         config = Config(model, given.pop("dataset"), config_dict=given)

@@ -43,7 +43,7 @@ import torch
 torch.set_num_threads(1)
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer
-from cvr_plugins.recbole.config import Config
+from cvr_plugins.recbole.running.config import Config
 
 def mib(name="VmHWM"):
     # Not ru_maxrss: that one remembers the process that this one was forked from.

@@ -95,7 +95,7 @@ BRIEF = {
 @pytest.fixture(autouse=True, scope="session")
 def _where_stock_recbole_runs():
     pytest.importorskip("recbole")
-    from cvr_plugins.recbole import compatibility
+    from cvr_plugins.recbole.compat import messages as compatibility
 
     reasons = compatibility._reasons()
     if reasons:

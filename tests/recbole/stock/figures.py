@@ -45,8 +45,8 @@ def figures(which: str, model: str) -> dict:
 
         maker = home
     else:
-        from cvr_plugins.recbole import _building as maker
-        from cvr_plugins.recbole import runner as home
+        from cvr_plugins.recbole.running import _building as maker
+        from cvr_plugins.recbole.running import runner as home
     create, get = maker.create_dataset, home.get_trainer
 
     def create_dataset(config):

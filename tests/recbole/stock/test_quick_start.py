@@ -162,7 +162,7 @@ def test_hyper_tuning_searches_or_says_what_it_needs(place):
         place.config(model="Whim", dataset="ml-100k", epochs=1),
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    from cvr_plugins.recbole.compatibility import _version
+    from cvr_plugins.recbole.compat.messages import _version
 
     if _version("hyperopt") == "0.2.5":
         assert '"tried": ["width:4", "width:8"]' in done.stdout

@@ -10,7 +10,7 @@ from cvr_plugins.assembly import assemble
 from cvr_plugins.functional import bce
 from cvr_plugins.methods import METHODS
 from cvr_plugins.testing._log import Encoder, simulate
-from cvr_plugins.training_step import EpochSums, TrainingError, train_batch, train_phase
+from cvr_plugins.training.step import EpochSums, TrainingError, train_batch, train_phase
 
 
 class InTurns(Objective):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvr_plugins import run_folder
-from cvr_plugins.run_folder import FORMAT, RunFolder, RunFolderError
+from cvr_plugins.training import run_folder
+from cvr_plugins.training.run_folder import FORMAT, RunFolder, RunFolderError
 
 
 @pytest.mark.parametrize(

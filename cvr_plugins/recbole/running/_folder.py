@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvr_plugins import run_folder
 from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole import names
-from cvr_plugins.recbole._yaml import read_yaml
-from cvr_plugins.recbole.config import Config, to_dict
 from cvr_plugins.recbole.evaluation.names import is_of_sessions
+from cvr_plugins.recbole.running._yaml import read_yaml
+from cvr_plugins.recbole.running.config import Config, to_dict
+from cvr_plugins.training import run_folder
 
 if TYPE_CHECKING:
-    from cvr_plugins.recbole.runner import RunResult
+    from cvr_plugins.recbole.running.runner import RunResult
 
 FRAMEWORK = "recbole"
 CHECKPOINT = "checkpoint.pth"

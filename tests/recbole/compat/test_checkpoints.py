@@ -23,7 +23,7 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType, get_trainer, init_seed
 
 from cvr_plugins.recbole import CheckpointError, Config, SafeCheckpoints, load_checkpoint
-from cvr_plugins.recbole.checkpoints import load_weights
+from cvr_plugins.recbole.compat.checkpoints import load_weights
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,

@@ -13,8 +13,8 @@ import torch
 from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.files import whole_file
-from cvr_plugins.recbole._loading import CheckpointError, load_checkpoint, storable
-from cvr_plugins.recbole.config import plain
+from cvr_plugins.recbole.compat._loading import CheckpointError, load_checkpoint, storable
+from cvr_plugins.recbole.running.config import plain
 
 __all__ = ["CheckpointError", "SafeCheckpoints", "load_checkpoint"]
 

@@ -16,7 +16,7 @@ from cvr_plugins.config import KEYS, ConfigError
 from cvr_plugins.data.atomic import AtomicFile
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import RegistryError, registry
-from cvr_plugins.recbole._surroundings import cache_folder
+from cvr_plugins.recbole.compat.process_state import cache_folder
 from cvr_plugins.recbole.context.fields import ROLES
 
 RECBOLES_OWN = "ml-100k"
@@ -60,7 +60,7 @@ def find(dataset: str, data_path: str | None) -> Place | None:
     except RegistryError as error:
         return None if _is_below(_RECBOLES_PATH, dataset) else _folder(Path(dataset), error)
     # Not above: what it imports imports this.
-    from cvr_plugins.recbole.context import atomic_folder
+    from cvr_plugins.recbole.running.atomic import atomic_folder
 
     cache = cache_folder() / "recbole" / _fingerprint(entry.value, entry.plugin, data_path)
     cache.mkdir(parents=True, exist_ok=True)

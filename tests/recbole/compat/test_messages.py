@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("recbole")
 
-from cvr_plugins.recbole import _finder, compatibility
-from cvr_plugins.recbole.compatibility import StockRecBoleError
+from cvr_plugins.recbole.compat import finder as _finder
+from cvr_plugins.recbole.compat import messages as compatibility
+from cvr_plugins.recbole.compat.messages import StockRecBoleError
 
 ADVICE = (
     "install the older packages it needs with pip install 'cvr-plugins[stock-recbole]', or use "
@@ -72,15 +73,15 @@ def test_what_quick_start_raises_on_import_becomes_one_sentence(stand_in, failin
         failing,
         f"""
         import cvr_plugins
-        from cvr_plugins.recbole import compatibility
+        from cvr_plugins.recbole.compat import messages as compatibility
         compatibility._reasons = lambda: ["NumPy 2.4.6", "setuptools 84.2.1"]
         import {imported}
         """,
     )
     assert out == ""
     assert err.splitlines()[-1] == (
-        "cvr_plugins.recbole.compatibility.StockRecBoleError: RecBole's own quick_start does not run on these packages "
-        f"(NumPy 2.4.6, setuptools 84.2.1): {ADVICE}"
+        "cvr_plugins.recbole.compat.messages.StockRecBoleError: RecBole's own quick_start does not run on these "
+        f"packages (NumPy 2.4.6, setuptools 84.2.1): {ADVICE}"
     )
     assert "pkg_resources'" not in err.replace("raise ", "")
     assert "np.bool8" not in err.replace("raise ", "")
@@ -92,7 +93,7 @@ def test_a_cause_that_is_not_known_is_shown(stand_in):
         "raise OSError('the disk is full')",
         """
         import cvr_plugins
-        from cvr_plugins.recbole import compatibility
+        from cvr_plugins.recbole.compat import messages as compatibility
         compatibility._reasons = lambda: []
         import recbole.quick_start
         """,
@@ -166,7 +167,7 @@ def test_recboles_config_on_numpy_2_says_what_to_do(distributions):
     done = distributions.python("import cvr_plugins\nfrom recbole.config import Config\nConfig('BPR', 'ml-100k')")
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.splitlines()[-1].startswith(
-        "cvr_plugins.recbole.compatibility.StockRecBoleError: RecBole's own Config does not run on these packages"
+        "cvr_plugins.recbole.compat.messages.StockRecBoleError: RecBole's own Config does not run on these packages"
     )
     assert done.stderr.splitlines()[-1].endswith(ADVICE)
     assert "np.float_" not in done.stderr
@@ -259,7 +260,7 @@ def test_the_error_keeps_its_type_for_those_who_expect_pickles():
 
 
 def test_a_thread_that_imports_meanwhile_does_not_disturb(monkeypatch):
-    from cvr_plugins.recbole import _libraries
+    from cvr_plugins.recbole.compat import numpy_names as _libraries
 
     class Changing(dict):
         """Modules of which one more is imported while they are looked through."""

@@ -187,7 +187,7 @@ def _empty_config(config_class: Any, model_class: type | None, name: str) -> Any
     return config_class.__new__(config_class)
 
 
-_empty_config.__module__, _empty_config.__qualname__ = "cvr_plugins.recbole.binding", "bound_config"
+_empty_config.__module__, _empty_config.__qualname__ = "cvr_plugins.recbole.compat.binding", "bound_config"
 
 
 def _reconstructing(module: str) -> Callable[..., Any]:

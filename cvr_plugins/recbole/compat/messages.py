@@ -58,7 +58,7 @@ def loading(subject: str) -> AbstractContextManager[None]:
         return nullcontext()
     # It turns torch's anomaly detection on, for every model of the process and for a third of a training step's time;
     # importing any sequential model imports it.
-    from cvr_plugins.recbole._surroundings import anomaly_mode_kept
+    from cvr_plugins.recbole.compat.process_state import anomaly_mode_kept
 
     return anomaly_mode_kept()
 
@@ -72,7 +72,7 @@ def failed(subject: str, error: Exception) -> None:
 def loaded(subject: str, module: ModuleType) -> None:
     """Prepare a watched module of RecBole that was just imported."""
     if subject == "config":
-        from cvr_plugins.recbole.binding import extend_config
+        from cvr_plugins.recbole.compat.binding import extend_config
 
         config = vars(module)["Config"]
         extend_config(config)

@@ -13,18 +13,18 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_trainer
 
-from cvr_plugins import run_folder
 from cvr_plugins.config import ConfigError
 from cvr_plugins.files import check_new, whole_folder
 from cvr_plugins.metrics import Report, evaluate
-from cvr_plugins.recbole import _failures, _folder, _processes
-from cvr_plugins.recbole._building import data_and_model, log_flops, packages_named
-from cvr_plugins.recbole._loading import load_checkpoint
-from cvr_plugins.recbole._surroundings import log_file, surroundings
-from cvr_plugins.recbole.checkpoints import SafeCheckpoints, load_weights
-from cvr_plugins.recbole.config import Config, restored
+from cvr_plugins.recbole.compat._loading import load_checkpoint
+from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints, load_weights
+from cvr_plugins.recbole.compat.process_state import log_file, surroundings
 from cvr_plugins.recbole.evaluation import SessionEvaluation
-from cvr_plugins.training_step import TrainingError
+from cvr_plugins.recbole.running import _failures, _folder, _processes
+from cvr_plugins.recbole.running._building import data_and_model, log_flops, packages_named
+from cvr_plugins.recbole.running.config import Config, restored
+from cvr_plugins.training import run_folder
+from cvr_plugins.training.step import TrainingError
 
 _MAY_CHANGE = {
     *("epochs", "stopping_step", "checkpoint_dir", "data_path", "dataset", "device", "gpu_id", "use_gpu", "worker"),

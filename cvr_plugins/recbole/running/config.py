@@ -20,13 +20,14 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.recbole import _data, names
-from cvr_plugins.recbole._libraries import give_old_names
-from cvr_plugins.recbole._surroundings import anomaly_mode_kept
-from cvr_plugins.recbole._yaml import Loader, read_yaml
-from cvr_plugins.recbole.binding import bind, register_metrics
+from cvr_plugins.recbole import names
+from cvr_plugins.recbole.compat.binding import bind, register_metrics
+from cvr_plugins.recbole.compat.numpy_names import give_old_names
+from cvr_plugins.recbole.compat.process_state import anomaly_mode_kept
 from cvr_plugins.recbole.evaluation import RECBOLE_METRICS
 from cvr_plugins.recbole.evaluation.names import purchase_field, requested
+from cvr_plugins.recbole.running import datasets as _data
+from cvr_plugins.recbole.running._yaml import Loader, read_yaml
 
 _CERTAIN = 0.9
 _RECBOLES_METRICS = "recbole.evaluator.metrics"
@@ -182,7 +183,7 @@ class Config(RecBoleConfig):
         chosen = values["gpu_id"]
         values["gpu_id"] = ",".join(map(str, chosen)) if isinstance(chosen, (tuple, list)) else str(chosen)
         if "local_rank" in values:
-            from cvr_plugins.recbole import _processes
+            from cvr_plugins.recbole.running import _processes
 
             _processes.join(values)
             return

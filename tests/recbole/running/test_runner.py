@@ -23,8 +23,9 @@ from recbole.utils import get_model, get_trainer, init_seed
 from cvr_plugins.config import ConfigError, load_yaml
 from cvr_plugins.files import TargetError
 from cvr_plugins.plugins import UnknownName
-from cvr_plugins.recbole import CheckpointError, Config, load_checkpoint, load_data_and_model, run, run_recbole, runner
-from cvr_plugins.run_folder import RunFolder
+from cvr_plugins.recbole import CheckpointError, Config, load_checkpoint, load_data_and_model, run, run_recbole
+from cvr_plugins.recbole.running import runner
+from cvr_plugins.training.run_folder import RunFolder
 
 STOCK_KEYS = ["best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"]
 FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "metrics.json", "run.json", "versions.json"]

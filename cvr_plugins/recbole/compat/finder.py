@@ -24,7 +24,7 @@ WATCHED = {
     "recbole.quick_start.quick_start": "quick_start",
     "recbole.trainer.hyper_tuning": "hyper_tuning",
 }
-"""Modules of RecBole -> what `cvr_plugins.recbole.compatibility` knows of them."""
+"""Modules of RecBole -> what `cvr_plugins.recbole.compat.messages` knows of them."""
 
 
 class ModelFinder:
@@ -73,7 +73,7 @@ class ModelLoader:
 
 
 class Watcher:
-    """Hands a few modules of RecBole, once they are loaded, to `cvr_plugins.recbole.compatibility`; stands first.
+    """Hands a few modules of RecBole, once they are loaded, to `cvr_plugins.recbole.compat.messages`; stands first.
 
     The modules are found and loaded by whoever else finds them. What they raise while loading is handed over too.
     """
@@ -114,7 +114,7 @@ class _WatchedLoader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         subject = WATCHED[module.__name__]
-        from cvr_plugins.recbole import compatibility
+        from cvr_plugins.recbole.compat import messages as compatibility
 
         try:
             with compatibility.loading(subject):

@@ -14,9 +14,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, init_seed
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.recbole import _data
-from cvr_plugins.recbole._failures import blamed
-from cvr_plugins.recbole._loading import readable
+from cvr_plugins.recbole.compat._loading import readable
+from cvr_plugins.recbole.running import datasets as _data
+from cvr_plugins.recbole.running._failures import blamed
 
 _PRETRAINED = ("pre_model_path", "mf_pretrain_path", "mlp_pretrain_path", "pretrain_path", "warm_up")
 """Keys by which RecBole's models name checkpoints that they begin with."""

@@ -23,8 +23,8 @@ from recbole.utils.argument_list import dataset_arguments
 from cvr_plugins.config import ConfigError, dump_yaml
 from cvr_plugins.plugins import UnknownName
 from cvr_plugins.recbole import Config
-from cvr_plugins.recbole.config import plain, restored, to_dict
-from cvr_plugins.recbole.runner import run_recbole
+from cvr_plugins.recbole.running.config import plain, restored, to_dict
+from cvr_plugins.recbole.running.runner import run_recbole
 
 HOSTILE = [
     "__import__('pathlib').Path('executed').touch()",

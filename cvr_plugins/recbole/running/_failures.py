@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvr_plugins import run_folder
-from cvr_plugins.recbole import _folder, names
-from cvr_plugins.training_step import TrainingError
+from cvr_plugins.recbole import names
+from cvr_plugins.recbole.running import _folder
+from cvr_plugins.training import run_folder
+from cvr_plugins.training.step import TrainingError
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("recbole")
 
 import cvr_plugins
-from cvr_plugins.recbole import _finder, names
+from cvr_plugins.recbole import names
+from cvr_plugins.recbole.compat import finder as _finder
 
 MODEL = """
 from cvr_plugins import hookimpl

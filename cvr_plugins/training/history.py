@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cvr_plugins.training_step import TrainingError as TrainingError
+from cvr_plugins.training.step import TrainingError as TrainingError
 
 
 @dataclass

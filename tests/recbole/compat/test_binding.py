@@ -24,8 +24,8 @@ from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecom
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, InputType, get_trainer
 
-from cvr_plugins.recbole import binding
-from cvr_plugins.recbole.binding import BindingError, bind
+from cvr_plugins.recbole.compat import binding
+from cvr_plugins.recbole.compat.binding import BindingError, bind
 
 
 class QuaintsTrainer(Trainer):
@@ -389,7 +389,7 @@ def test_config_knows_us_whichever_is_imported_first(distributions, first):
         Config.compatibility_settings = lambda self: None
         sys.argv[1:] = []
         from whim_models import Whim
-        from cvr_plugins.recbole.binding import bind
+        from cvr_plugins.recbole.compat.binding import bind
         if not {first!r}.startswith("import"):
             bind(Whim)
         print(Config(Whim, "ml-100k")["epochs"])

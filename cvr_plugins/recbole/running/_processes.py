@@ -53,7 +53,7 @@ def spawn(
 
     Raises ConfigError for a configuration that one process would refuse, RuntimeError if a process fails.
     """
-    from cvr_plugins.recbole.config import Config
+    from cvr_plugins.recbole.running.config import Config
 
     keys = group.keys()
     # Here, where an error is one sentence, and the model's class can be given to processes that do not know its name.
@@ -83,9 +83,9 @@ def _work(
     saved: bool,
     queue: Any,
 ) -> None:
-    from cvr_plugins.recbole._surroundings import surroundings
-    from cvr_plugins.recbole.config import Config
-    from cvr_plugins.recbole.runner import _execute
+    from cvr_plugins.recbole.compat.process_state import surroundings
+    from cvr_plugins.recbole.running.config import Config
+    from cvr_plugins.recbole.running.runner import _execute
 
     config = Config(model, dataset, files, {**config_dict, "local_rank": rank})
     try:

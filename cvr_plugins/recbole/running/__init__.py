@@ -1,0 +1,1 @@
+"""RecBole runs: configuration, data sets, and the runner."""
