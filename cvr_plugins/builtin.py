@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cvr_plugins.hookspecs import hookimpl
 
@@ -84,13 +83,3 @@ def cvr_register_datasets() -> Mapping[str, Callable[..., FunnelLog]]:
         "yahoo-r3": yahoo_r3,
         "kuairec": kuairec,
     }
-
-
-@hookimpl
-def cvr_register_recbole_models() -> list[type[Any]]:
-    """Return our sequential models, where RecBole is installed."""
-    # By name, as any plugin's module is found: the RecBole side stands above this module.
-    if import_module("cvr_plugins.recbole.compat.messages").missing():
-        return []
-    sequential = import_module("cvr_plugins.recbole.sequential")
-    return [sequential.PARS, sequential.MaskedRec]

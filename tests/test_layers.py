@@ -17,10 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     {"files", "nearest", "scaffold", "contracts", "functional", "transport", "metrics"},
-    {"hookspecs", "objectives", "architectures", "weightings", "sequential", "model", "data", "propensities"}
-    | {"snapshot", "training_step"},
+    {"hookspecs", "objectives", "architectures", "weightings", "sequential", "model", "data", "propensities"},
     {"methods", "builtin"},
-    {"plugins", "assembly", "config", "logs", "run_folder", "method_classes"},
+    {"plugins", "assembly", "config", "logs", "training", "method_classes"},
     {"rechub", "recbole"},
     {"testing", "grid", "cli"},
 )

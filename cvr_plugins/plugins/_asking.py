@@ -19,8 +19,9 @@ def callers(manager: pluggy.PluginManager, plugins: Iterable[Plugin], hook: str)
     """Yield each loaded plugin that implements `hook`, with a function that calls it there alone."""
     implementing = [implementation.plugin for implementation in getattr(manager.hook, hook).get_hookimpls()]
     for plugin in plugins:
-        if plugin.loaded in implementing:
-            yield plugin, _alone(manager, hook, [other for other in implementing if other is not plugin.loaded])
+        for module in plugin.loaded:
+            if module in implementing:
+                yield plugin, _alone(manager, hook, [other for other in implementing if other is not module])
 
 
 def _alone(manager: pluggy.PluginManager, hook: str, others: list[object]) -> Ask:

@@ -6,30 +6,33 @@ import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
 import pluggy
 
-from cvr_plugins import builtin, hookspecs
+from cvr_plugins import hookspecs
 from cvr_plugins.nearest import did_you_mean, either, nearest
 from cvr_plugins.plugins._checks import COMMAND, KINDS
 from cvr_plugins.plugins._records import BUILTIN, Failure, sentence, valid_name
 
 GROUP = hookspecs.PROJECT
+BUILTIN_MODULES = ("cvr_plugins.builtin", "cvr_plugins.recbole.hooks")
+"""Where this package's own hooks are, by name as any plugin's are: they stand above this module."""
+
 _KIND_OF_HOOK = {kind.hook: kind.name for kind in (*KINDS.values(), COMMAND)}
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin found; `loaded` is its module, None if it failed or was left out."""
+    """A plugin found; `loaded` are its modules (of others than ours one), none if it failed or was left out."""
 
     name: str
     module: str
     distribution: str | None = None
     version: str | None = None
-    loaded: ModuleType | None = None
+    loaded: tuple[ModuleType, ...] = ()
     skipped: bool = False
 
 
@@ -53,8 +56,10 @@ def discover(selection: str | None = None) -> Discovery:
     """
     found = Discovery(pluggy.PluginManager(hookspecs.PROJECT))
     found.manager.add_hookspecs(hookspecs)
-    found.manager.register(builtin, BUILTIN)
-    found.plugins.append(Plugin(BUILTIN, builtin.__name__, "cvr-plugins", _own_version(), builtin))
+    modules = tuple(map(import_module, BUILTIN_MODULES))
+    for module in modules:
+        found.manager.register(module, BUILTIN if module is modules[0] else module.__name__)
+    found.plugins.append(Plugin(BUILTIN, modules[0].__name__, "cvr-plugins", _own_version(), modules))
     points: dict[str, dict[str, metadata.EntryPoint]] = {}
     for point in _entry_points(found.failures):
         # Keyed by value: a stale second metadata folder of one plugin is no clash.
@@ -100,7 +105,8 @@ def _add(found: Discovery, rivals: list[metadata.EntryPoint], *, skipped: bool) 
     distribution, version = _distribution(point) if len(rivals) == 1 else (None, None)
     # What a plugin with our own plugin's name did wrong must not be put down to ours.
     name = point.name if point.name.casefold() != BUILTIN else f"{distribution}/{point.name}"
-    loaded, stage = None, "discover"
+    stage = "discover"
+    loaded: tuple[ModuleType, ...] = ()
     try:
         if not skipped:
             _check_name(rivals)
@@ -108,7 +114,7 @@ def _add(found: Discovery, rivals: list[metadata.EntryPoint], *, skipped: bool) 
             module = _import(point)
             stage = "register"
             _register(found, name, module)
-            loaded = module
+            loaded = (module,)
     except _Unfit as error:
         found.failures.append(Failure(name, stage, str(error)))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import raises stays with the plugin

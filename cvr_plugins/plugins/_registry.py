@@ -166,7 +166,7 @@ class Registry:
         failures = tuple(failure for failure in self._failures if failure.plugin.casefold() == plugin.name.casefold())
         if plugin.skipped:
             status = "skipped"
-        elif plugin.loaded is None:
+        elif not plugin.loaded:
             status = "failed"
         else:
             status = "partial" if failures else "ok"
