@@ -6,83 +6,181 @@ import ast
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import cvr_plugins
 
 PACKAGE = Path(cvr_plugins.__file__).parent
-FILES = sorted(PACKAGE.rglob("*.py"))
 
-LAYERS = (
-    {"files", "nearest", "scaffold", "contracts", "functional", "transport", "metrics"},
-    {"hookspecs", "objectives", "architectures", "weightings", "sequential", "model", "data", "propensities"},
-    {"methods", "builtin"},
-    {"plugins", "assembly", "config", "logs", "training", "method_classes"},
-    {"rechub", "recbole"},
-    {"testing", "grid", "cli"},
-)
-"""Parts of the package, bottom first: each may import its own layer and those below, rechub and recbole not one
-another."""
+FLOORS = """
+    files  nearest  options  functional  contracts  transport
+    metrics  data  config  sequential  scaffold  encoder
+    hookspecs  propensities  weightings
+    plugins
+    model  architectures
+    objectives  methods  builtin  method_classes  assembly  logs
+    training
+    rechub
+    recbole.compat  recbole.names
+    recbole.evaluation  recbole.context  recbole.sequential
+    recbole.running  recbole.models  recbole.hooks  recbole
+    grid  testing
+    cli
+    __init__
+"""
+"""The package from the ground up: each part imports from the lines above its own and, within the line, from its left.
 
-FRAMEWORKS = {"torch_rechub": "rechub", "recbole": "recbole"}
-"""Library -> the one part that imports it."""
+A part is a file or a folder; the longest name counts, so that `recbole` is what of that folder has no name of its own.
+"""
+
+LIBRARIES = {"torch_rechub": "rechub", "recbole": "recbole"}
+"""Library -> the one side that imports it; neither side imports the other."""
+
+BUILT_IN_PLUGINS = ("cvr_plugins.plugins._discovery", {"cvr_plugins.builtin", "cvr_plugins.recbole.hooks"})
+"""The one exception: the module that lists our own plugins by name, to load them like anyone's, and those modules."""
+
+ALLOWED_UPWARDS = {
+    ("plugins", "builtin"),
+    ("builtin", "recbole.compat"),
+    ("builtin", "recbole.sequential"),
+    ("recbole.compat", "recbole.names"),
+    ("recbole.compat", "recbole.running"),
+    ("recbole.compat", "recbole"),
+    ("recbole.names", "recbole.models"),
+    ("recbole.names", "recbole"),
+    ("weightings", "objectives"),
+    ("config", "training"),
+}
+ALLOWED_CIRCLES = ("plugins", "builtin", "assembly", "logs", "method_classes", "recbole", "rechub", "testing", "cli")
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> set[str]:
-    """Full names of all modules and objects a file imports, wherever in it the import stands."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+PARTS = FLOORS.split()
+
+
+def part_of(module: str) -> str:
+    """The part that a module belongs to; "" if it has no place."""
+    name = module.removeprefix("cvr_plugins").removeprefix(".") or "__init__"
+    return max((part for part in PARTS if f"{name}.".startswith(f"{part}.")), key=len, default="")
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(module, name in it or "") of every import statement, wherever it stands."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} uses a relative import"
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
 
 
-def layer_of(part: str) -> int:
-    (layer,) = [i for i, parts in enumerate(LAYERS) if part in parts] or [None]
-    assert layer is not None, f"cvr_plugins.{part} has no place in LAYERS; give it one"
-    return layer
+def texts_in(tree: ast.AST, module: str) -> Iterator[str]:
+    """Every text that may name a module.
+
+    It counts as it stands, as `module:attribute`, and behind the beginning that an `import_module(f"...")` of the same
+    file gives it, as in a table of names and the modules that they live in.
+    """
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts, beginnings = set(), {""}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and node.values:
+            first = node.values[0]
+            beginnings.add(str(first.value) if isinstance(first, ast.Constant) else f"{module}.")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            texts.add(node.value.partition(":")[0])
+    # Our own name by itself is that of the entry points' group too.
+    texts.discard("cvr_plugins")
+    return (beginning + text for beginning in beginnings for text in texts)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downwards(path):
-    part = part_of(path)
-    if part == "__init__":
-        return
-    for name in imports(path):
-        root, _, rest = name.partition(".")
-        if root != "cvr_plugins" or not rest or rest in cvr_plugins.__all__:
-            continue
-        other = rest.split(".")[0]
-        assert layer_of(other) <= layer_of(part), f"{part} imports {name}, which lies above it"
-        assert {part, other} != {"rechub", "recbole"}, f"{part} imports {name}"
+def imports(source: str, module: str) -> set[str]:
+    """The modules of ours that a module imports or names, itself aside."""
+    tree = ast.parse(source)
+    statements = (f"{home}.{name}" if f"{home}.{name}" in MODULES else home for home, name in imported(tree))
+    return {*statements, *texts_in(tree, module)} & set(MODULES) - {module}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_its_own_side_imports_a_framework(path):
-    roots = {name.partition(".")[0] for name in imports(path)}
-    for library, side in FRAMEWORKS.items():
-        assert library not in roots or part_of(path) == side, f"{part_of(path)} imports {library}"
+GRAPH = {module: imports(path.read_text(encoding="utf-8"), module) for module, path in MODULES.items()}
+GRAPH[BUILT_IN_PLUGINS[0]] -= BUILT_IN_PLUGINS[1]
+
+
+def test_every_form_of_an_import_is_seen():
+    source = '''
+"""cvr_plugins.cli"""
+from cvr_plugins.metrics import auc
+HOMES = {"infer_schema": "infer", "other": ("cvr_plugins.grid:main",)}
+if TYPE_CHECKING:
+    import cvr_plugins.nearest as near
+def late(name):
+    from cvr_plugins.plugins import registry
+    import_module("cvr_plugins.contracts")
+    return import_module(f"{__name__}.{HOMES[name]}")
+'''
+    seen = imports(source, "cvr_plugins.data")
+    assert {name.removeprefix("cvr_plugins.") for name in seen} == {
+        "metrics",
+        "data.infer",
+        "grid",
+        "nearest",
+        "plugins",
+        "contracts",
+    }
+
+
+def test_imports_point_downwards():
+    homeless = [module for module in MODULES if not part_of(module)]
+    assert not homeless, f"without a place in FLOORS: {homeless}"
+    wrong = []
+    for module, others in GRAPH.items():
+        part = part_of(module)
+        for other in sorted(others):
+            above = PARTS.index(part_of(other)) > PARTS.index(part)
+            across = {part.partition(".")[0], part_of(other).partition(".")[0]} == set(LIBRARIES.values())
+            if (above or across) and (part, part_of(other)) not in ALLOWED_UPWARDS:
+                wrong.append(f"{module} imports {other}")
+    assert not wrong, "\n".join(["these imports point upwards or to the other side:", *wrong])
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {
+        module: {other for other in others if not part_of(other).startswith(ALLOWED_CIRCLES)}
+        for module, others in GRAPH.items()
+        if not part_of(module).startswith(ALLOWED_CIRCLES)
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle of imports: {' <- '.join(error.args[1])}") from None
+
+
+def test_only_its_own_side_imports_a_library():
+    wrong = []
+    for module, path in MODULES.items():
+        roots = {home.partition(".")[0] for home, _ in imported(ast.parse(path.read_text(encoding="utf-8")))}
+        assert "" not in roots, f"{module} has a relative import"
+        side = part_of(module).partition(".")[0]
+        wrong += [f"{module} imports {library}" for library in roots & set(LIBRARIES) if LIBRARIES[library] != side]
+    assert not wrong, "\n".join(wrong)
 
 
 BLOCKED = """
 import importlib, sys
 
 class Blocker:
+    blocked = {blocked!r}
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
+        if name.partition(".")[0] in self.blocked:
             raise ModuleNotFoundError(f"No module named {{name!r}} (blocked)", name=name)
 
 sys.meta_path.insert(0, Blocker())
-for library in {blocked!r}:
+for library in Blocker.blocked:
     try:
         importlib.import_module(library)
     except ModuleNotFoundError:
@@ -91,36 +189,32 @@ for library in {blocked!r}:
 """
 
 
-def run_without(blocked: list[str], code: str) -> str:
+def run_without(blocked: list[str], code: str) -> None:
     source = BLOCKED.format(blocked=blocked) + textwrap.dedent(code)
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
-def modules_outside(*parts: str) -> list[str]:
-    named = [path.relative_to(PACKAGE.parent).with_suffix("").parts for path in FILES if part_of(path) not in parts]
-    return sorted({".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in named})
+def modules_outside(*sides: str) -> list[str]:
+    return [module for module in MODULES if part_of(module).partition(".")[0] not in sides]
 
 
-@pytest.mark.parametrize(
-    ("blocked", "modules"),
-    [
-        (["torch_rechub", "recbole"], modules_outside("rechub", "recbole")),
-        (["torch_rechub"], modules_outside("rechub")),
-        (["recbole"], modules_outside("recbole")),
-    ],
-    ids=["both", "torch_rechub", "recbole"],
-)
-def test_everything_else_imports_where_a_framework_is_missing(blocked, modules):
-    assert {"cvr_plugins.contracts", "cvr_plugins.model", "cvr_plugins.assembly", "cvr_plugins.metrics"} <= set(modules)
-    run_without(blocked, f"for name in {modules!r}: importlib.import_module(name)")
+def test_the_package_loads_no_library_and_torch_rechubs_side_needs_no_recbole():
+    run_without(
+        ["torch", "torch_rechub", "recbole", "pandas"],
+        f"""
+        import cvr_plugins
+        assert cvr_plugins.__version__
+        assert "numpy" not in sys.modules
 
+        Blocker.blocked = ["torch_rechub", "recbole"]
+        for name in {modules_outside("rechub", "recbole")!r}:
+            importlib.import_module(name)
 
-def test_training_with_torch_rechub_needs_no_recbole():
-    done = run_without(
-        ["recbole"],
-        """
+        Blocker.blocked = ["recbole"]
+        for name in {modules_outside("recbole")!r}:
+            importlib.import_module(name)
+
         import numpy as np
         from torch_rechub.basic.features import SparseFeature
         from cvr_plugins.rechub import ESMM, CVRTrainer, TensorLoader
@@ -128,21 +222,13 @@ def test_training_with_torch_rechub_needs_no_recbole():
         rng = np.random.default_rng(0)
         click = rng.integers(0, 2, 200)
         loader = TensorLoader(
-            {"user": rng.integers(0, 9, 200)}, {"click": click, "conversion": click * rng.integers(0, 2, 200)}
+            {{"user": rng.integers(0, 9, 200)}}, {{"click": click, "conversion": click * rng.integers(0, 2, 200)}}
         )
         trainer = CVRTrainer(ESMM([SparseFeature("user", 9, embed_dim=4)]), n_epoch=2, model_path=None)
-        print(len(trainer.fit(loader, loader).records))
+        assert len(trainer.fit(loader, loader).records) == 2
         """,
     )
-    assert done.split() == ["2"]
 
 
-def test_importing_the_package_loads_no_library():
-    run_without(
-        ["torch", "torch_rechub", "recbole", "pandas"],
-        """
-        import cvr_plugins
-        assert cvr_plugins.__version__
-        assert "numpy" not in sys.modules
-        """,
-    )
+def test_everything_but_torch_rechubs_side_imports_without_it():
+    run_without(["torch_rechub"], f"for name in {modules_outside('rechub')!r}: importlib.import_module(name)")

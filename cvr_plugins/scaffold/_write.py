@@ -78,7 +78,7 @@ def write_distribution(name: str, *, kind: str = "method", folder: str | Path | 
     commands = [Template(command).substitute(values) for command in KINDS[kind].commands]
     # In its README the reader stands inside the folder.
     values["commands"] = "\n".join(["pip install -e '.[test]'", "pytest", "cvr-plugins plugins", *commands])
-    templates = resources.files("cvr_plugins.scaffold") / "templates"
+    templates = resources.files(__package__) / "templates"
     files = []
     with whole_folder(target) as aside:
         for part in ("common", kind):
