@@ -11,7 +11,7 @@ from torch_rechub.basic.initializers import RandomNormal
 from cvr_plugins.assembly import OptionError
 from cvr_plugins.config import Config, ConfigError
 from cvr_plugins.data import Schema, Vocabulary
-from cvr_plugins.rechub.encoder import Feature
+from cvr_plugins.rechub.features import Feature
 from cvr_plugins.rechub.models import RechubModel, model_class
 
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from cvr_plugins.assembly import HEAD_SUFFIX as HEAD_SUFFIX
 from cvr_plugins.assembly import assemble
 from cvr_plugins.contracts import Method
+from cvr_plugins.encoder import Encoder
 from cvr_plugins.method_classes import MethodClasses
 from cvr_plugins.model import CVRModel
-from cvr_plugins.rechub.encoder import Feature, FeatureEncoder
+from cvr_plugins.rechub.features import Feature, fields_of, without_table
 
 
 class RechubModel(CVRModel):
@@ -18,13 +19,13 @@ class RechubModel(CVRModel):
 
     user_features, item_features: lists of torch-rechub features; their numbers and embedding sizes may differ, and
     one list may hold them all. architecture, backbone, weighting: registered names, None for the method's own.
-    dense, dense_stats: see FeatureEncoder. `<head>_params` (such as `cvr_params={"dims": [64], "dropout": 0.2}`)
+    dense, dense_stats: see Encoder. `<head>_params` (such as `cvr_params={"dims": [64], "dropout": 0.2}`)
     replaces the backbone's options for one head. Further keywords are options of the objective, the architecture,
     the backbone or the weighting; `cvr-plugins show METHOD` lists them. `weighting_params` holds all options of the
     weighting, for where another part has an option of the same name.
 
     Raises OptionError (a ValueError) for options that no part takes and values that a part refuses, ValueError for
-    features that FeatureEncoder refuses.
+    features that Encoder refuses.
     """
 
     method: ClassVar[Method]
@@ -45,10 +46,11 @@ class RechubModel(CVRModel):
         assembly = assemble(
             self.method, architecture=architecture, backbone=backbone, weighting=weighting, options=options
         )
-        encoder = FeatureEncoder([*user_features, *item_features], dense=dense, dense_stats=dense_stats)
+        features = [*user_features, *item_features]
+        encoder = Encoder(fields_of(features), dense=dense, dense_stats=dense_stats)
         super().__init__(encoder, *assembly.build(encoder.layout))
         # torch-rechub's ONNX exporter finds a model's inputs in list attributes of these names.
-        self.features = list(encoder.features)
+        self.features = [without_table(feature) for feature in features]
         self.user_features = self.features[: len(user_features)]
         self.item_features = self.features[len(user_features) :]
 

@@ -1,4 +1,4 @@
-"""The CVR methods as RecBole's context-aware models: fields, encoder, data set, trainer, metrics."""
+"""The CVR methods as RecBole's context-aware models: fields, data set, trainer, metrics."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cvr_plugins.recbole.context.dataset import MethodDataset
-    from cvr_plugins.recbole.context.encoder import FieldEncoder
     from cvr_plugins.recbole.context.metrics import metric_class
     from cvr_plugins.recbole.context.model import MethodRecommender
     from cvr_plugins.recbole.context.trainer import MethodTrainer
 
 _HOMES = {
-    "FieldEncoder": "encoder",
     "MethodDataset": "dataset",
     "MethodRecommender": "model",
     "MethodTrainer": "trainer",
@@ -21,7 +19,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "FieldEncoder",
     "MethodDataset",
     "MethodRecommender",
     "MethodTrainer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.data import Schema, infer_schema
+from cvr_plugins.encoder import Field, normal_table
 from cvr_plugins.nearest import did_you_mean
 
 ROLES = {
@@ -48,24 +49,6 @@ _SIDES = {
 }
 
 
-@dataclass(frozen=True)
-class Field:
-    """A model input: its name, how its values are laid out, and how many there are.
-
-    kind: "token" `[B]`, "token_seq" `[B, L]` padded with 0, "bucket" `[B, 2]` (a discretised float: 1 and the bucket),
-    "float" `[B]`, "float_seq" `[B, L]`. size: ids including 0, or values of a dense field.
-    """
-
-    name: str
-    kind: str
-    size: int
-
-    @property
-    def dense(self) -> bool:
-        """Whether its values enter as they are, without an embedding."""
-        return self.kind in ("float", "float_seq")
-
-
 def schema_of(config: Any, types: Mapping[str, Any], sources: Mapping[str, Any], name: str) -> Schema:
     """Return the part of each field of a data set: a feature unless a key gives it another part or drops it.
 
@@ -93,11 +76,26 @@ def schema_of(config: Any, types: Mapping[str, Any], sources: Mapping[str, Any],
     )
 
 
-def feature_fields(dataset: Any, inputs: Sequence[str] | None = None) -> list[Field]:
+def feature_fields(dataset: Any, inputs: Sequence[str] | None, *, width: int, std: float) -> list[Field]:
     """Return the inputs of a model in their order: the user's side first, then items and context.
 
-    dataset: a MethodDataset; inputs: names of the features that the model sees, None for all. Raises ConfigError for a
-    name that is no feature.
+    A token's id 0, a missing token, has an embedding of its own; at a position of a sequence it counts for nothing.
+
+    Parameters
+    ----------
+    dataset
+        A MethodDataset.
+    inputs
+        Names of the features that the model sees, None for all.
+    width
+        Of every embedding.
+    std
+        Standard deviation of the initial embeddings, of mean 0.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is no feature.
     """
     features = dataset.schema.features
     known = [feature.name for feature in features]
@@ -108,17 +106,23 @@ def feature_fields(dataset: Any, inputs: Sequence[str] | None = None) -> list[Fi
             raise ConfigError(" ".join(filter(None, [found, hint, f"It has {', '.join(known)}."])))
     seen = [feature for feature in features if inputs is None or feature.name in inputs]
     ordered = sorted(seen, key=lambda feature: feature.side != "user")
-    buckets = dataset.config["discretization"] or {}
-    fields = []
-    for feature in ordered:
-        kind = dataset.field2type[feature.name].value
-        if feature.name in buckets:
-            fields.append(Field(feature.name, "bucket", dataset.field2bucketnum[feature.name]))
-        elif kind in ("token", "token_seq"):
-            fields.append(Field(feature.name, kind, len(dataset.field2id_token[feature.name])))
-        else:
-            fields.append(Field(feature.name, kind, dataset.field2seqlen[feature.name]))
-    return fields
+    return [_field(feature.name, dataset, width, partial(normal_table, std=std)) for feature in ordered]
+
+
+def _field(name: str, dataset: Any, width: int, initializer: Any) -> Field:
+    kind = dataset.field2type[name].value
+    if name in buckets(dataset.config):
+        return Field(name, "token", width, dataset.field2bucketnum[name], initializer=initializer)
+    if kind == "token":
+        return Field(name, kind, width, len(dataset.field2id_token[name]), initializer=initializer)
+    if kind == "token_seq":
+        return Field(name, kind, width, len(dataset.field2id_token[name]), padding=0, initializer=initializer)
+    return Field(name, "dense", dataset.field2seqlen[name])
+
+
+def buckets(config: Any) -> frozenset[str]:
+    """Return the discretised floats, whose values RecBole holds as `[B, 2]`: 1 and the bucket."""
+    return frozenset(config["discretization"] or ())
 
 
 def _check_present(roles: Mapping[str, Any], header: Sequence[str], sources: Mapping[str, Any], name: str) -> None:

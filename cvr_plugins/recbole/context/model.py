@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Labels, Method, Objective, Weighting
+from cvr_plugins.encoder import Encoder, Field
 from cvr_plugins.model import CVRModel
 from cvr_plugins.recbole.context.dataset import MethodDataset, role_keys
 from cvr_plugins.recbole.context.defaults import configure
-from cvr_plugins.recbole.context.encoder import FieldEncoder
-from cvr_plugins.recbole.context.fields import ROLES, Field, feature_fields
+from cvr_plugins.recbole.context.fields import ROLES, buckets, feature_fields
 from cvr_plugins.recbole.context.metrics import METRIC_CLASSES
 from cvr_plugins.recbole.context.options import DEFAULTS, options_of
 from cvr_plugins.recbole.context.propensity import FIELD, LABEL, values_of
@@ -62,15 +62,10 @@ class MethodRecommender(AbstractRecommender):
         self._user = config["USER_ID_FIELD"]
         self._check_needs(options.needs)
         self.propensity_params = dict(options.propensity_params)
-        fields = feature_fields(dataset, options.inputs)
+        self._buckets = buckets(config)
+        fields = feature_fields(dataset, options.inputs, width=options.embedding_size, std=options.embedding_std)
         stats = _dense_stats(fields, dataset) if options.dense == "tanh" else None
-        encoder = FieldEncoder(
-            fields,
-            options.embedding_size,
-            embedding_std=options.embedding_std,
-            dense=options.dense,
-            dense_stats=stats,
-        )
+        encoder = Encoder(fields, dense=options.dense, dense_stats=stats)
         self.core = CVRModel(encoder, *options.assembly.build(encoder.layout))
         self.core.to(self.device)
 
@@ -86,8 +81,9 @@ class MethodRecommender(AbstractRecommender):
 
     def features(self, interaction: Any) -> dict[str, Tensor]:
         """Return the model's inputs out of a batch, and nothing else of it."""
-        fields = self.core.encoder.fields
-        return {field.name: interaction[field.name] for field in fields if field.name in interaction}  # type: ignore[union-attr]
+        encoder: Any = self.core.encoder
+        found = {field.name: interaction[field.name] for field in encoder.fields if field.name in interaction}
+        return {name: values[:, 1] if name in self._buckets else values for name, values in found.items()}
 
     def labels(self, interaction: Any) -> Labels:
         """Return the labels of a batch in the type of the weights, conversion and action 0 wherever click is 0."""

@@ -15,20 +15,18 @@ from cvr_plugins.recbole.context.propensity import FIELD, add_propensities
 METHODS = [entry.name for entry in registry().entries("method")]
 STEPS = 10
 MADE = {
-    "token": lambda field, width: SparseFeature(field.name, field.size, embed_dim=width),
-    "token_seq": lambda field, width: SequenceFeature(field.name, field.size, embed_dim=width, padding_idx=0),
-    "float": lambda field, width: DenseFeature(field.name),
-    "float_seq": lambda field, width: DenseFeature(field.name, embed_dim=field.size),
+    "token": lambda field: SparseFeature(field.name, field.rows, embed_dim=field.width),
+    "token_seq": lambda field: SequenceFeature(field.name, field.rows, embed_dim=field.width, padding_idx=0),
+    "dense": lambda field: DenseFeature(field.name, embed_dim=field.width),
 }
 
 
 def twin(run, method, **options):
     """The torch-rechub model of the same features, drawn from the same seed, and a loader of the same batches."""
-    fields, width = run.model.core.encoder.fields, run.config["embedding_size"]
     sides = {feature.name: feature.side for feature in run.dataset.schema.features}
-    made = {field.name: MADE[field.kind](field, width) for field in fields}
-    user = [made[field.name] for field in fields if sides[field.name] == "user"]
-    item = [made[field.name] for field in fields if sides[field.name] != "user"]
+    made = {field.name: MADE[field.kind](field) for field in run.model.core.encoder.fields}
+    user = [feature for name, feature in made.items() if sides[name] == "user"]
+    item = [feature for name, feature in made.items() if sides[name] != "user"]
     torch.manual_seed(run.config["seed"])
     return rechub.model_class(method)(user, item, dims=run.config["dims"], **options)
 
@@ -64,7 +62,7 @@ def test_equal_weights_give_equal_losses_in_float64(method, options, prepare, ba
     if options.get("dense") == "tanh":
         encoder = ours.encoder
         means = iter(zip(encoder.dense_mean.tolist(), encoder.dense_std.tolist(), strict=True))
-        dense = {"dense_stats": {f.name: [next(means) for _ in range(f.size)].pop() for f in encoder.dense_fields}}
+        dense = {"dense_stats": {f.name: [next(means) for _ in range(f.width)].pop() for f in encoder.dense_fields}}
     theirs = twin(run, method, dropout=0.2, **options, **dense)
     state = {name: value.clone() for name, value in theirs.state_dict().items()}
     for name, value in ours.state_dict().items():

@@ -1,25 +1,22 @@
-"""What the encoder makes of RecBole's field types, against NumPy; the order of the fields; ids of padding."""
+"""What becomes of RecBole's field types in the encoder, against NumPy; the order of the fields."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from cvr_plugins.recbole import models
-from cvr_plugins.recbole.context import FieldEncoder
-from cvr_plugins.recbole.context.fields import Field
 
 ORDER = [
     ("user_id", "token"),
     ("age", "token"),
     ("tags", "token_seq"),
-    ("activity", "float"),
+    ("activity", "dense"),
     ("item_id", "token"),
     ("hour", "token"),
-    ("price", "float"),
+    ("price", "dense"),
     ("type", "token"),
-    ("vector", "float_seq"),
+    ("vector", "dense"),
 ]
 
 
@@ -59,7 +56,7 @@ SPLIT = {"split": {"RS": [1, 1, 1]}, "order": "TO", "group_by": None, "mode": "l
 
 def twin(encoder, dataset, row):
     """What is to come out for one exposure, written by hand: name -> values before and after embedding."""
-    tables = {field.name: table.weight.detach().numpy() for field, table in encoder._tables()}
+    tables = {field.name: encoder.table(field.name).weight.detach().numpy() for field in encoder.embedded}
 
     def of(name, *tokens):
         ids = [dataset.field2token_id[name][token] for token in tokens]
@@ -121,48 +118,13 @@ def test_a_discretised_float_is_embedded_by_its_bucket(prepare, batch):
     )
     encoder = run.model.core.encoder
     (bucket,) = [field for field in encoder.fields if field.name == "price"]
-    assert bucket.kind == "bucket"
+    assert bucket.kind == "token"
     assert "price" in encoder.layout.names
     assert encoder.layout.dense == 4, "activity stays a number, though it is among the numerical features"
     rows = batch(run.train)
     values = rows["price"].numpy()
-    assert set(values[:, 1]) <= set(range(1, bucket.size))
+    assert set(values[:, 1]) <= set(range(1, bucket.rows))
     place = encoder.layout.names.index("price") * 4
     found = encoder(run.model.features(rows)).detach().numpy()[:, place : place + 4]
-    table = {field.name: table for field, table in encoder._tables()}["price"].weight.detach().numpy()
+    table = encoder.table("price").weight.detach().numpy()
     np.testing.assert_array_equal(found, table[values[:, 1].astype(int)])
-
-
-def test_padding_neither_counts_nor_learns():
-    torch.manual_seed(0)
-    encoder = FieldEncoder([Field("seq", "token_seq", 5)], 3)
-    x = {"seq": torch.tensor([[2, 3, 0], [0, 0, 0]])}
-    encoder(x).sum().backward()
-    (table,) = encoder.tables
-    assert table.weight[0].abs().sum() == 0
-    assert table.weight.grad[0].abs().sum() == 0
-    assert encoder(x)[1].abs().sum() == 0
-    torch.testing.assert_close(encoder(x)[0], table.weight[2:4].mean(dim=0))
-
-
-def test_values_follow_the_type_of_the_weights():
-    encoder = FieldEncoder([Field("price", "float", 1), Field("id", "token", 3)], 2).double()
-    assert encoder({"price": torch.ones(2), "id": torch.tensor([0, 1])}).dtype == torch.float64
-
-
-@pytest.mark.parametrize(
-    ("fields", "options", "message"),
-    [
-        ([], {}, "at least one feature"),
-        ([Field("a", "float", 1)], {"dense": "log"}, "dense must be one of raw, tanh; got 'log'"),
-        ([Field("a", "float", 1)], {"dense": "tanh"}, r"needs dense_stats .* missing: \['a'\]"),
-    ],
-)
-def test_what_cannot_be_encoded_is_refused(fields, options, message):
-    with pytest.raises(ValueError, match=message):
-        FieldEncoder(fields, 2, **options)
-
-
-def test_a_batch_without_a_field_is_refused():
-    with pytest.raises(ValueError, match=r"lacks the fields \['a'\]; it has \['b'\]"):
-        FieldEncoder([Field("a", "token", 2)], 2)({"b": torch.zeros(1)})
