@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cvr_plugins.contracts import Labels, Objective, Weighting
 from cvr_plugins.metrics import auc
-from cvr_plugins.objectives._checks import check_count, check_number
+from cvr_plugins.options import check_count, check_number
 
 __all__ = ["DTP", "DWA", "Dynamic", "Fixed", "terms_by_task", "unbalanced"]
 

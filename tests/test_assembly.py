@@ -124,7 +124,7 @@ BUILT = [
     ({"alpha": -1}, "Weighted, objective: alpha must be at least 0; got -1"),
     ({"alpha": "much"}, "Weighted, objective: '<' not supported"),
     ({"dims": [0]}, "Weighted, architecture 'towers' on backbone 'mlp': dims must be a list of positive integers"),
-    ({"cvr_params": {"dropout": 2}}, "dropout must be at least 0 and below 1; got 2"),
+    ({"cvr_params": {"dropout": 2}}, "dropout must be a number in .0, 1.; got 2"),
 ]
 
 

@@ -50,7 +50,6 @@ ALLOWED_UPWARDS = {
     ("recbole.compat", "recbole"),
     ("recbole.names", "recbole.models"),
     ("recbole.names", "recbole"),
-    ("weightings", "objectives"),
     ("config", "training"),
 }
 ALLOWED_CIRCLES = ("plugins", "builtin", "assembly", "logs", "method_classes", "recbole", "rechub", "testing", "cli")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvr_plugins.contracts import Backbone, Layout
+from cvr_plugins.options import check_number
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -60,8 +61,7 @@ class MLP(Backbone):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"Unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1; got {dropout!r}.")
+        check_number("dropout", dropout, low=0, high=1, open_high=True)
         layers: list[nn.Module] = []
         width = layout.width
         for dim in check_dims(dims):

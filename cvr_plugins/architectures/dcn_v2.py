@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cvr_plugins.architectures.backbones import MLP
-from cvr_plugins.architectures.heads import check_count
 from cvr_plugins.contracts import Backbone, Layout
+from cvr_plugins.options import check_choice, check_count
 
 STRUCTURES = ("stacked", "parallel")
 
@@ -60,14 +60,12 @@ class DCNV2(Backbone):
         rank: int | None = None,
     ) -> None:
         super().__init__()
-        if structure not in STRUCTURES:
-            raise ValueError(f"structure must be {' or '.join(map(repr, STRUCTURES))}; got {structure!r}.")
         if rank is not None and check_count("rank", rank) > layout.width:
             raise ValueError(
                 f"rank must not exceed the width of the input, {layout.width}; got {rank}. "
                 "Leave it out for full matrices."
             )
-        self.parallel = structure == "parallel"
+        self.parallel = check_choice("structure", structure, STRUCTURES) == "parallel"
         self.cross = nn.ModuleList(
             [CrossLayer(layout.width, rank) for _ in range(check_count("n_cross_layers", n_cross_layers))]
         )

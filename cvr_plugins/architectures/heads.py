@@ -73,10 +73,3 @@ def split_parameters(
         private = {id(p) for part in parts for p in part.parameters()}
         chosen += [p for p in architecture.parameters() if id(p) not in private]
     return chosen
-
-
-def check_count(option: str, value: int) -> int:
-    """Return `value`, or raise ValueError if it is not a positive integer."""
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{option} must be a positive integer; got {value!r}.")
-    return value

@@ -17,6 +17,7 @@ from cvr_plugins.architectures.partly_shared import (
     prune,
 )
 from cvr_plugins.contracts import Architecture, Backbone, BackboneFactory, Layout, Outputs
+from cvr_plugins.options import check_choice, check_number
 
 MODELS = {"prediction": "cvr", "imputation": "imputation"}
 """The two models that share weights -> the head that each one computes."""
@@ -63,10 +64,7 @@ class Masked(Architecture):
                 f"The architecture 'masked' is for methods with the heads 'cvr' and 'imputation'; got "
                 f"{list(self.heads)}. Choose a method with an imputation, such as MultiDR, or another architecture."
             )
-        number = isinstance(shared_fraction, (int, float)) and not isinstance(shared_fraction, bool)
-        if not number or not 0 <= shared_fraction < 1:
-            raise ValueError(f"shared_fraction must be a number in [0, 1); got {shared_fraction!r}.")
-        self.shared_fraction = float(shared_fraction)
+        self.shared_fraction = check_number("shared_fraction", shared_fraction, low=0, high=1, open_high=True)
         networks = {head: backbone(layout, **(head_options or {}).get(head, {})) for head in self.heads}
         self.networks = nn.ModuleDict(networks)
         self.logits = nn.ModuleDict(
@@ -202,8 +200,7 @@ class Masked(Architecture):
         (the shared and the private part of a weight are two), "global" of all together; see `prune` for the score.
         Raises ValueError for another scope.
         """
-        if scope not in SCOPES:
-            raise ValueError(f"scope must be one of {', '.join(map(repr, SCOPES))}; got {scope!r}.")
+        check_choice("scope", scope, SCOPES)
         found = self.coordinates(model, kinds)
         groups = [[each] for each in found] if scope == "per_tensor" else [found]
         prune([group for group in groups if group], keep, gradient_share)

@@ -8,9 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cvr_plugins.architectures.heads import HeadTowers, check_count, split_parameters
+from cvr_plugins.architectures.heads import HeadTowers, split_parameters
 from cvr_plugins.architectures.mixture import Experts, Gate, mix
 from cvr_plugins.contracts import Architecture, Backbone, BackboneFactory, Layout, Outputs
+from cvr_plugins.options import check_count
 
 
 class ExtractionLevel(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs
 from cvr_plugins.functional import bias_weight, known_propensity, propensity, variance_weight
-from cvr_plugins.objectives._checks import check_labels
+from cvr_plugins.objectives._labels import check_labels
 
 
 def needs_with(needs: tuple[str, ...], source: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cvr_plugins.architectures.masked import KINDS, MODELS, SCOPES
 from cvr_plugins.contracts import CTR_TOWER, Architecture, Labels, Outputs
-from cvr_plugins.objectives._checks import check_choice, check_number, check_whole
 from cvr_plugins.objectives.counterfactual import DR
+from cvr_plugins.options import check_choice, check_count, check_number
 
 T = TypeVar("T", float, int)
 
@@ -74,7 +74,7 @@ class AdapSL(DR):
         )
         self.prune_rate = _per_model("prune_rate", prune_rate, _rate)
         self.target_sparsity = _per_model("target_sparsity", target_sparsity, _share)
-        self.warm_up = _per_model("warm_up", warm_up, check_whole)
+        self.warm_up = _per_model("warm_up", warm_up, _epochs)
         self.gradient_share = _per_model("gradient_share", gradient_share, _share)
         self.scope = check_choice("scope", scope, SCOPES)
         self.prune = _kinds(prune)
@@ -121,6 +121,10 @@ class AdapSL(DR):
         (architecture,) = self._architecture
         shares = {model: architecture.active(model, self.prune) for model in MODELS}
         return {f"active/{model}/{part}": share for model in MODELS for part, share in shares[model].items()}
+
+
+def _epochs(name: str, value: object) -> int:
+    return check_count(name, value, least=0)
 
 
 def _rate(name: str, value: object) -> float:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cvr_plugins.contracts import CTR_TOWER, Labels, Outputs
 from cvr_plugins.functional import bce, masked_mean, weighted_mean
-from cvr_plugins.objectives._checks import check_count, check_flag, check_number
 from cvr_plugins.objectives.counterfactual import IPS
+from cvr_plugins.options import check_count, check_flag, check_number
 
 
 class AsymmetricIPS(IPS):

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from cvr_plugins.contracts import Labels, Outputs
 from cvr_plugins.functional import balancing_weight
-from cvr_plugins.objectives._checks import check_choice, check_number
 from cvr_plugins.objectives.counterfactual import DR, IPS
+from cvr_plugins.options import check_choice, check_number
 
 BALANCED = ("prediction", "embedding")
 TRAINED = ("both", "propensity")

@@ -9,8 +9,8 @@ from torch.nn.functional import softplus
 
 from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs, Phase
 from cvr_plugins.functional import bce, ctcvr_nll, weighted_mean
-from cvr_plugins.objectives._checks import check_choice, check_flag, check_number
 from cvr_plugins.objectives._propensity import bias_weights, click_propensity, needs_with, variance_weights
+from cvr_plugins.options import check_choice, check_flag, check_number
 from cvr_plugins.propensities import NAMES
 
 IMPUTATION_WEIGHTS = ("inverse", "variance", "bias", "mse")

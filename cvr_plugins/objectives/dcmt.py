@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs
 from cvr_plugins.functional import bce, ctcvr_nll, weighted_mean
-from cvr_plugins.objectives._checks import check_choice, check_flag, check_number
 from cvr_plugins.objectives._propensity import click_propensity, needs_with, no_click_propensity
+from cvr_plugins.options import check_choice, check_flag, check_number
 from cvr_plugins.propensities import NAMES
 
 

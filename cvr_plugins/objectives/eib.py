@@ -8,7 +8,7 @@ from torch import Tensor, sigmoid
 
 from cvr_plugins.contracts import Labels, Objective, Outputs, Phase
 from cvr_plugins.functional import bce, masked_mean
-from cvr_plugins.objectives._checks import check_choice, check_flag, check_number
+from cvr_plugins.options import check_choice, check_flag, check_number
 
 FITS = ("conversion", "error")
 

@@ -10,7 +10,8 @@ from torch.nn.functional import logsigmoid
 
 from cvr_plugins.contracts import Labels, Objective, Outputs
 from cvr_plugins.functional import bce, ctcvr_nll, log_mixture
-from cvr_plugins.objectives._checks import check_labels, check_number
+from cvr_plugins.objectives._labels import check_labels
+from cvr_plugins.options import check_number
 
 
 class ESM2(Objective):

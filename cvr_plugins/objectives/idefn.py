@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cvr_plugins.contracts import Inputs, Labels, Objective, Outputs
 from cvr_plugins.functional import bce
-from cvr_plugins.objectives._checks import check_choice, check_count, check_flag, check_number
 from cvr_plugins.objectives._memory import RowMemory
+from cvr_plugins.options import check_choice, check_count, check_flag, check_number
 from cvr_plugins.transport import Plan, pseudo_positives, relaxed_partial_transport, squared_distances
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, sigmoid
 
 from cvr_plugins.contracts import Labels, Objective, Outputs
 from cvr_plugins.functional import bce, binary_entropy, masked_mean
-from cvr_plugins.objectives._checks import check_flag
+from cvr_plugins.options import check_flag
 
 
 class NISE(Objective):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from cvr_plugins.sequential._checks import as_tensor, check_count, check_flag, check_integers
+from cvr_plugins.options import check_count, check_flag
+from cvr_plugins.sequential._tensors import as_tensor, check_integers
 
 
 class LengthBucketSampler(Sampler[list[int]]):

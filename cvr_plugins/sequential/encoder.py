@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvr_plugins.sequential._checks import check_choice, check_count, check_flag, check_number
+from cvr_plugins.options import check_choice, check_count, check_flag, check_number
 from cvr_plugins.sequential.sessions import PADDING
 from cvr_plugins.sequential.transformer import ACTIVATIONS, TransformerLayer, padding_mask
 
@@ -53,9 +53,9 @@ class SessionEncoder(nn.Module):
             raise ValueError("n_items must be at least 2: it counts the padding id 0, and there must be an item.")
         if self.hidden_size % check_count("n_heads", n_heads):
             raise ValueError(f"hidden_size must be a multiple of n_heads; got {hidden_size} and {n_heads}.")
-        dropout = check_number("hidden_dropout_prob", hidden_dropout_prob, 0, 1)
-        self.layer_norm_eps = check_number("layer_norm_eps", layer_norm_eps, 0, interior=True)
-        self.initializer_range = check_number("initializer_range", initializer_range, 0)
+        dropout = check_number("hidden_dropout_prob", hidden_dropout_prob, low=0, high=1)
+        self.layer_norm_eps = check_number("layer_norm_eps", layer_norm_eps, low=0, open_low=True)
+        self.initializer_range = check_number("initializer_range", initializer_range, low=0)
 
         self.item_embedding = nn.Embedding(self.n_items + 1, self.hidden_size, padding_idx=PADDING)
         self.position_embedding = nn.Embedding(self.max_length, self.hidden_size)
@@ -69,7 +69,7 @@ class SessionEncoder(nn.Module):
                 hidden_size=self.hidden_size,
                 inner_size=check_count("inner_size", inner_size),
                 hidden_dropout_prob=dropout,
-                attn_dropout_prob=check_number("attn_dropout_prob", attn_dropout_prob, 0, 1),
+                attn_dropout_prob=check_number("attn_dropout_prob", attn_dropout_prob, low=0, high=1),
                 hidden_act=check_choice("hidden_act", hidden_act, list(ACTIVATIONS)),
                 layer_norm_eps=self.layer_norm_eps,
             )

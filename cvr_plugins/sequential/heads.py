@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from cvr_plugins.sequential._checks import check_flag
+from cvr_plugins.options import check_flag
 from cvr_plugins.sequential.encoder import SessionEncoder
 from cvr_plugins.sequential.losses import candidate_scores, masked_item_loss
 from cvr_plugins.sequential.sessions import PADDING

@@ -9,13 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cvr_plugins.sequential._checks import (
-    as_tensor,
-    check_count,
-    check_integers,
-    check_item_ids,
-    check_number,
-)
+from cvr_plugins.options import check_count, check_number
+from cvr_plugins.sequential._tensors import as_tensor, check_integers, check_item_ids
 from cvr_plugins.sequential.sessions import PADDING
 
 # Events compressed at a time, so that building needs little more room than what is built.
@@ -119,7 +114,7 @@ class PseudoLabelStore(nn.Module):
         weight of the *old* label, alpha_new = 0.1. Raises ValueError for ids that `gather` refuses, for a session
         named twice (which of its two rows would count?), and for another shape.
         """
-        weight = check_number("alpha_new", alpha_new, 0, 1)
+        weight = check_number("alpha_new", alpha_new, low=0, high=1)
         places, mask = self._places(session_ids)
         if new_values.shape != mask.shape:
             raise ValueError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cvr_plugins.sequential._checks import check_count, check_flag, check_integers, check_item_ids, check_number
+from cvr_plugins.options import check_count, check_flag, check_number
+from cvr_plugins.sequential._tensors import check_integers, check_item_ids
 from cvr_plugins.sequential.encoder import SessionEncoder
 from cvr_plugins.sequential.heads import MaskedItemHead
 from cvr_plugins.sequential.masking import append_mask, mask_items
@@ -45,8 +46,8 @@ class MaskedItemCore(nn.Module):
         super().__init__()
         if encoder.max_length < 2:
             raise ValueError("max_length must be at least 2: [MASK] takes the place after the last event.")
-        self.mask_ratio = check_number("mask_ratio", mask_ratio, 0, 1, interior=True)
-        self.ft_ratio = check_number("ft_ratio", ft_ratio, 0, 1)
+        self.mask_ratio = check_number("mask_ratio", mask_ratio, low=0, high=1, open_low=True, open_high=True)
+        self.ft_ratio = check_number("ft_ratio", ft_ratio, low=0, high=1)
         self.chunk_size = None if chunk_size is None else check_count("chunk_size", chunk_size)
         tied, transform = check_flag("tie_mlm", tie_mlm), check_flag("mlm_transform", mlm_transform)
         self.encoder = encoder

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cvr_plugins.sequential._checks import check_number
+from cvr_plugins.options import check_number
 from cvr_plugins.sequential.sessions import PADDING, latest_events
 
 
@@ -44,8 +44,8 @@ def mask_items(
 
     Ye et al., PARS, AAAI 2026, eq 6. Deviation: the paper and its program let sessions be masked wholly or not at all.
     """
-    ratio = check_number("mask_ratio", mask_ratio, 0, 1, interior=True)
-    share = check_number("ft_ratio", ft_ratio, 0, 1)
+    ratio = check_number("mask_ratio", mask_ratio, low=0, high=1, open_low=True, open_high=True)
+    share = check_number("ft_ratio", ft_ratio, low=0, high=1)
     events = sequences != PADDING
     count = events.sum(1, keepdim=True)
     draw = _rand(sequences, sequences.shape, generator)

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from cvr_plugins.sequential._checks import (
-    check_choice,
-    check_count,
-    check_flag,
-    check_integers,
-    check_item_ids,
-    check_number,
-)
+from cvr_plugins.options import check_choice, check_count, check_flag, check_number
+from cvr_plugins.sequential._tensors import check_integers, check_item_ids
 from cvr_plugins.sequential.encoder import PARSEncoder
 from cvr_plugins.sequential.heads import MaskedItemHead
 from cvr_plugins.sequential.labels import Candidates, PseudoLabelStore
@@ -91,9 +85,9 @@ class PARSCore(nn.Module):
                 f"The label store has n_items = {labels.n_items} and the encoder {encoder.n_items}; "
                 "build both for the same item ids."
             )
-        self.mask_ratio = check_number("mask_ratio", mask_ratio, 0, 1, interior=True)
-        self.mlm_weight = check_number("mlm_weight", mlm_weight, 0)
-        self.alpha_new = check_number("alpha_new", alpha_new, 0, 1)
+        self.mask_ratio = check_number("mask_ratio", mask_ratio, low=0, high=1, open_low=True, open_high=True)
+        self.mlm_weight = check_number("mlm_weight", mlm_weight, low=0)
+        self.alpha_new = check_number("alpha_new", alpha_new, low=0, high=1)
         self.pll_order = check_choice("pll_order", pll_order, ("paper", "code"))
         self.chunk_size = None if chunk_size is None else check_count("chunk_size", chunk_size)
         self.encoder = encoder

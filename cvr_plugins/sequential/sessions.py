@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvr_plugins.sequential._checks import check_integers, check_item_ids
+from cvr_plugins.sequential._tensors import check_integers, check_item_ids
 
 PADDING = 0
 """The item id that stands for no event; it may fill any column."""

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cvr_plugins.transport._scaler import Domain, Options, Plan, Scaler, check_choice
-from cvr_plugins.transport._sinkhorn import check_regularization, working
+from cvr_plugins.options import check_choice, check_count, check_number
+from cvr_plugins.transport._scaler import Domain, Options, Plan, Scaler
+from cvr_plugins.transport._sinkhorn import working
 
 
 @torch.no_grad()
@@ -56,13 +57,10 @@ def relaxed_partial_transport(
     and all columns are updated at once where algorithm 1 updates one coordinate: the same fixed point.
     """
     options = Options(max_iterations, tolerance, check_every, accelerate, domain)
-    check_regularization(regularization)
-    if not 0 < kappa < 1:
-        raise ValueError(f"kappa is the share of unclicked rows to match and must lie between 0 and 1; got {kappa}.")
-    if outer_steps < 1:
-        raise ValueError(f"outer_steps must be at least 1; got {outer_steps}.")
-    if not (math.isfinite(virtual_cost) and virtual_cost >= 0):
-        raise ValueError(f"virtual_cost must be finite and not negative; got {virtual_cost}.")
+    check_number("regularization", regularization, low=0, open_low=True)
+    check_number("kappa", kappa, low=0, high=1, open_low=True, open_high=True)
+    check_count("outer_steps", outer_steps)
+    check_number("virtual_cost", virtual_cost, low=0)
     cost = working(cost, "relaxed_partial_transport")
     lowest, mean = torch.stack([cost.amin(), cost.mean()]).tolist()
     if not (lowest >= 0 and math.isfinite(mean)):

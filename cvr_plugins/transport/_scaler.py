@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from cvr_plugins.options import check_choice, check_count, check_number
 
 # A scaling is folded into the potentials beyond exp(+-100), and a kernel entry below exp(-700) is held there, off the
 # denormal numbers, which are slow: the mass it stands for is at most exp(-700 + 2 * 100), nothing to a float64 sum.
@@ -65,23 +65,14 @@ class Options:
     domain: Domain
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"tolerance must be finite and not negative; got {self.tolerance}.")
-        for name in ("max_iterations", "check_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        check_number("tolerance", self.tolerance, low=0)
+        check_count("max_iterations", self.max_iterations)
+        check_count("check_every", self.check_every)
         check_choice("domain", self.domain, ("auto", "log"))
 
     def due(self, iteration: int) -> bool:
         """Whether the marginal error is looked at after so many iterations."""
         return iteration > 0 and (iteration % self.check_every == 0 or iteration == self.max_iterations)
-
-
-def check_choice(option: str, value: str, known: Sequence[str]) -> None:
-    """ValueError, with the nearest known value, for one that is not known."""
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
-        raise ValueError(f"Unknown {option} {value!r}. Did you mean {near[0]!r}? Known: {', '.join(known)}.")
 
 
 class _Shortcut:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from cvr_plugins.options import check_number
 from cvr_plugins.transport._scaler import Domain, Options, Plan, Scaler
 
 
@@ -49,7 +50,7 @@ def sinkhorn(
     Regularized Transport Problems, SIAM J. Sci. Comput. 2019, algorithm 2.
     """
     options = Options(max_iterations, tolerance, check_every, accelerate, domain)
-    check_regularization(regularization)
+    check_number("regularization", regularization, low=0, open_low=True)
     cost = working(cost, "sinkhorn")
     row_mass = _mass(row_mass, "row_mass", cost.shape[0], cost)
     column_mass = _mass(column_mass, "column_mass", cost.shape[1], cost)
@@ -91,12 +92,6 @@ def working(cost: Tensor, caller: str) -> Tensor:
     if cost.dtype == torch.bool or cost.is_complex():
         raise ValueError(f"{caller} needs a cost matrix of real numbers; got {cost.dtype}.")
     return cost.to(torch.float32 if cost.device.type == "mps" else torch.float64)
-
-
-def check_regularization(regularization: float) -> None:
-    """ValueError unless the strength is positive."""
-    if not (math.isfinite(regularization) and regularization > 0):
-        raise ValueError(f"regularization must be positive and finite; got {regularization}.")
 
 
 def _mass(mass: Tensor, name: str, size: int, cost: Tensor) -> Tensor:

@@ -247,12 +247,12 @@ class NeedsTwoFields(Backbone):
 @pytest.mark.parametrize(
     ("architecture", "options", "message"),
     [
-        (MMoE, {"n_experts": 0}, "n_experts must be a positive integer; got 0"),
-        (MMoE, {"n_experts": "8"}, "n_experts must be a positive integer; got '8'"),
+        (MMoE, {"n_experts": 0}, "n_experts must be a whole number of at least 1; got 0"),
+        (MMoE, {"n_experts": "8"}, "n_experts must be a whole number of at least 1; got '8'"),
         (MMoE, {"gate_dims": [0]}, r"gate_dims: dims must be .*; got \[0\]"),
-        (PLE, {"n_shared_experts": 0}, "n_shared_experts must be a positive integer; got 0"),
-        (PLE, {"n_specific_experts": -1}, "n_specific_experts must be a positive integer; got -1"),
-        (PLE, {"n_levels": 1.5}, "n_levels must be a positive integer; got 1.5"),
+        (PLE, {"n_shared_experts": 0}, "n_shared_experts must be a whole number of at least 1; got 0"),
+        (PLE, {"n_specific_experts": -1}, "n_specific_experts must be a whole number of at least 1; got -1"),
+        (PLE, {"n_levels": 1.5}, "n_levels must be a whole number of at least 1; got 1.5"),
         (
             PLE,
             {"n_levels": 2, "backbone": NeedsTwoFields},

@@ -230,7 +230,7 @@ BEFORE_TRAINING = [
     ({"scheduler": "StepLR"}, ConfigError, "scheduler_fn does not take the scheduler_params"),
     ({"scheduler": "StepLR", "scheduler_params": {"step": 1}}, ConfigError, "scheduler_fn does not take"),
     ({"dims": [0]}, OptionError, "dims must be a list of positive integers"),
-    ({"dropout": 2}, OptionError, "dropout must be at least 0 and below 1; got 2"),
+    ({"dropout": 2}, OptionError, "dropout must be a number in .0, 1.; got 2"),
     ({"cvr_params": {"dimz": [3]}}, OptionError, "Unknown option 'dimz' for backbone 'mlp'"),
     ({"CLICK_FIELD": "clicks"}, ConfigError, r"lacks the columns 'clicks' \(CLICK_FIELD\). Did you mean 'click'"),
     (

@@ -109,7 +109,7 @@ def test_a_data_loader_takes_it():
         (([], 4), "lengths of the sessions must be whole numbers"),
         ((torch.zeros(0, dtype=torch.int64), 4), "There is no session to make batches of"),
         (([1.5], 4), "lengths of the sessions must be whole numbers in 1 dimension"),
-        (([3], 0), "batch_size must be a positive whole number; got 0"),
+        (([3], 0), "batch_size must be a whole number of at least 1; got 0"),
     ],
 )
 def test_what_makes_no_batches_is_refused(arguments, message):
@@ -120,8 +120,8 @@ def test_what_makes_no_batches_is_refused(arguments, message):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("window", 0, "window must be a positive whole number; got 0"),
-        ("max_length", -1, "max_length must be a positive whole number; got -1"),
+        ("window", 0, "window must be a whole number of at least 1; got 0"),
+        ("max_length", -1, "max_length must be a whole number of at least 1; got -1"),
         ("seed", "7", "seed must be a whole number; got '7'"),
         ("drop_last", None, "drop_last must be true or false; got None"),
     ],

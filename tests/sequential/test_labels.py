@@ -138,7 +138,7 @@ def test_half_a_million_labels_take_eight_bytes_each_and_a_session_eight():
         (lambda: PseudoLabelStore.from_ragged([1, 0], [2], n_items=8), r"item id 0, outside 1 .. 7"),
         (lambda: PseudoLabelStore.from_ragged([1, 2], [3], n_items=8), r"number of their items, 2, .* add up to 3"),
         (lambda: PseudoLabelStore.from_ragged([1, 2], [3, -1], n_items=8), r"none be negative"),
-        (lambda: PseudoLabelStore(n_items=0), r"n_items must be a positive whole number; got 0"),
+        (lambda: PseudoLabelStore(n_items=0), r"n_items must be a whole number of at least 1; got 0"),
     ],
 )
 def test_what_cannot_be_built_is_refused(build, message):
@@ -170,8 +170,8 @@ def test_unknown_sessions_are_refused(ids, message):
     [
         ([0, 1, 0], (3, 3), 0.5, "A session is twice among the ids"),
         ([0, 1], (2, 2), 0.5, r"must have the shape \[2, 3\] of the candidates; got \[2, 2\]"),
-        ([0, 1], (2, 3), 1.5, r"alpha_new must be a finite number between 0 and 1; got 1.5"),
-        ([0, 1], (2, 3), float("nan"), r"alpha_new must be a finite number between 0 and 1; got nan"),
+        ([0, 1], (2, 3), 1.5, r"alpha_new must be a number in .0, 1.; got 1.5"),
+        ([0, 1], (2, 3), float("nan"), r"alpha_new must be a number in .0, 1.; got nan"),
     ],
 )
 def test_an_update_that_makes_no_sense_is_refused_and_changes_nothing(store, ids, shape, alpha_new, message):

@@ -269,12 +269,12 @@ def test_batches_that_make_no_sense_are_refused_and_change_nothing(ids, batch, m
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("mask_ratio", 1, "mask_ratio must be a finite number between 0 and 1, neither of them; got 1"),
+        ("mask_ratio", 1, "mask_ratio must be a number in .0, 1.; got 1"),
         ("mlm_weight", -0.1, "mlm_weight must be a finite number of at least 0; got -0.1"),
         ("tie_mlm", "yes", "tie_mlm must be true or false; got 'yes'"),
-        ("alpha_new", 1.1, "alpha_new must be a finite number between 0 and 1; got 1.1"),
-        ("pll_order", "Paper", "pll_order must be 'paper' or 'code'; got 'Paper'"),
-        ("chunk_size", 0, "chunk_size must be a positive whole number; got 0"),
+        ("alpha_new", 1.1, "alpha_new must be a number in .0, 1.; got 1.1"),
+        ("pll_order", "Paper", "pll_order must be one of 'paper', 'code'; got 'Paper'"),
+        ("chunk_size", 0, "chunk_size must be a whole number of at least 1; got 0"),
     ],
 )
 def test_options_out_of_range_are_refused(option, value, message, make_core):

@@ -13,10 +13,10 @@ from recbole.trainer import Trainer
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.nearest import either
+from cvr_plugins.options import check_count, check_flag
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.sequential import LengthBucketSampler
-from cvr_plugins.sequential._checks import check_count, check_flag
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 

@@ -125,8 +125,8 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(make_events, write, r
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ft_ratio": 1.2}, "MaskedRec: ft_ratio must be a finite number between 0 and 1; got 1.2"),
-        ({"mask_ratio": 1}, "mask_ratio must be a finite number between 0 and 1, neither of them"),
+        ({"ft_ratio": 1.2}, "MaskedRec: ft_ratio must be a number in .0, 1.; got 1.2"),
+        ({"mask_ratio": 1}, "mask_ratio must be a number in .0, 1."),
         ({"MAX_ITEM_LIST_LENGTH": 1}, "max_length must be at least 2"),
         ({"transform": "mask_itemseq"}, "MaskedRec does its own masking"),
         ({"loss_type": "BPR"}, "MaskedRec has a loss of its own"),
