@@ -288,3 +288,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(key: str, hint: st
     assert hint in str(caught.value)
     assert "'cvr-plugins show ESMM' lists the options of ESMM, 'cvr-plugins keys' all others." in str(caught.value)
     refuse_unknown(resolve(BASE, {"dims": [3]}), ["dims"], "ESMM")
+
+
+def test_several_processes_are_refused_and_one_is_not_spoken_of():
+    with pytest.raises(ConfigError, match="world_size=4 .* several processes"):
+        resolve({"model": "ESMM", "dataset": "log", "world_size": 4})
+    assert "nproc" in resolve({"model": "ESMM", "dataset": "log", "nproc": 1}).options

@@ -3,7 +3,7 @@
 from cvr_plugins.config._errors import ConfigError
 from cvr_plugins.config._keys import FIELD_KEYS, KEYS, Key
 from cvr_plugins.config._reading import dump_yaml, load_yaml, parse_pairs, read_mapping
-from cvr_plugins.config._resolve import Config, refuse_unknown, resolve, split_arguments
+from cvr_plugins.config._resolve import Config, refuse_processes, refuse_unknown, resolve, split_arguments
 
 __all__ = [
     "FIELD_KEYS",
@@ -15,6 +15,7 @@ __all__ = [
     "load_yaml",
     "parse_pairs",
     "read_mapping",
+    "refuse_processes",
     "refuse_unknown",
     "resolve",
     "split_arguments",

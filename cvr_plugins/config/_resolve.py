@@ -16,6 +16,14 @@ from cvr_plugins.nearest import did_you_mean, nearest
 
 _FLAGS = {"model": "-m METHOD", "dataset": "-d DATASET"}
 _EVAL_ARGS = ("split", "order", "group_by", "mode")
+_ONE_PROCESS = {
+    "nproc": (1,),
+    "world_size": (-1, 0, 1),
+    "local_rank": (0,),
+    "offset": (0,),
+    "group_offset": (0,),
+}
+"""RecBole's keys for training in several processes -> their values that mean one."""
 _KIND_NAMES = {
     str: "text",
     int: "a whole number",
@@ -56,6 +64,7 @@ def resolve(*layers: Mapping[str, Any], needs: Iterable[str] = ("model", "datase
     down (anything but numbers, text, lists and mappings), and for a key without the value that it needs.
     """
     merged = _merged(layers)
+    refuse_processes(merged)
     values = {key: copy.deepcopy(spec.default) for key, spec in KEYS.items()}
     for key in filter(KEYS.__contains__, merged):
         value = _checked(key, KEYS[key], merged[key])
@@ -68,6 +77,27 @@ def resolve(*layers: Mapping[str, Any], needs: Iterable[str] = ("model", "datase
             hint = f" Is {meant[0]!r} meant to be it?" if meant else ""
             raise ConfigError(f"No {key} given: say {_FLAGS[key]}, or '{key}: ...' in the configuration file.{hint}")
     return Config(values, options, frozenset(key for key, value in merged.items() if value is not None))
+
+
+def refuse_processes(values: Mapping[str, Any]) -> None:
+    """Refuse what asks for training in several processes.
+
+    Parameters
+    ----------
+    values
+        Keys of a configuration of either side.
+
+    Raises
+    ------
+    ConfigError
+        If a key asks for more than one process, or for a place among several.
+    """
+    for key, alone in _ONE_PROCESS.items():
+        if values.get(key) is not None and values[key] not in alone:
+            raise ConfigError(
+                f"{key}={values[key]!r} asks for several processes, and models are trained in one alone; leave out "
+                f"{', '.join(_ONE_PROCESS)}."
+            )
 
 
 def refuse_unknown(config: Config, accepted: Iterable[str], method: str) -> None:

@@ -118,6 +118,7 @@ def test_our_sequential_models_are_recboles(tmp_path, capsys):
 
 
 WRONG = [
+    (["-m", "BPR", "-d", "ml-100k", "nproc=2"], "nproc=2 asks for several processes"),
     (["-m", "BPRR", "-d", "ml-100k"], "Unknown model 'BPRR'. Did you mean BPR?"),
     (["-m", "ESMN", "-d", "ml-100k-funnel"], "Unknown method 'ESMN'. Did you mean ESM2 or ESMM?"),
     (["-m", "Xyzzy", "-d", "ml-100k-funnel"], "Unknown method 'Xyzzy'."),

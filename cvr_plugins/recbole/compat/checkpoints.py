@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from recbole.config import Config as RecBoleConfig
 
+from cvr_plugins.config import refuse_processes
 from cvr_plugins.files import whole_file
 from cvr_plugins.recbole.compat._loading import CheckpointError, load_checkpoint, storable
 from cvr_plugins.recbole.running.config import plain
@@ -51,6 +52,7 @@ class SafeCheckpoints:
     saved_model_file: str
 
     def __init__(self, config: RecBoleConfig, model: Any) -> None:
+        refuse_processes(config.final_config_dict)
         _check_storable(config)
         self.history: list[dict[str, Any]] = []
         self._loaders: dict[str, Any] = {}
@@ -58,11 +60,6 @@ class SafeCheckpoints:
         self._saved_epoch: int | None = None
         self._keeps = False
         super().__init__(config, model)  # type: ignore[call-arg]
-        if not config["single_spec"]:
-            # Each process has named its file after the second it was started in.
-            name = [self.saved_model_file]
-            torch.distributed.broadcast_object_list(name, device=config["device"])
-            self.saved_model_file = name[0]
 
     def extra_state(self) -> dict[str, Any]:
         """Return what this trainer adds to a checkpoint: numbers, text, tensors, lists and mappings of them."""
@@ -85,7 +82,7 @@ class SafeCheckpoints:
         """Train as RecBole's trainer does; a resumed training goes on with the random states it was interrupted in."""
         self._loaders = {"train": train_data, "valid": valid_data}
         saved = options.get("saved", args[1] if len(args) > 1 else True)
-        self._keeps = bool(saved) and self._leads()
+        self._keeps = bool(saved)
         if self._random is not None:
             _set_random(self._random, self._loaders)
             self._random = None
@@ -169,13 +166,6 @@ class SafeCheckpoints:
         return score, result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **options: Any) -> None:
-        if self._leads():
-            self._save(epoch, verbose, **options)
-        if not self.config["single_spec"]:
-            # All of them read it.
-            torch.distributed.barrier()
-
-    def _save(self, epoch: int, verbose: bool, **options: Any) -> None:
         file = options.pop("saved_model_file", self.saved_model_file)
         self._write(Path(file), epoch, best_valid_result=self.history[-1].get("valid_result") if self.history else None)
         self._saved_epoch = epoch
@@ -235,9 +225,6 @@ class SafeCheckpoints:
     def _validates(self, epoch: int) -> bool:
         step: int = self.eval_step  # type: ignore[attr-defined]
         return bool(self._loaders.get("valid")) and step > 0 and (epoch + 1) % step == 0
-
-    def _leads(self) -> bool:
-        return bool(self.config["single_spec"]) or self.config["local_rank"] == 0
 
     def _nothing_left(self) -> bool:
         # RecBole would overwrite the best epoch's weights with the last one's.

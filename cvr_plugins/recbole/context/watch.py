@@ -19,11 +19,6 @@ LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 def check_settings(config: Any, model: Any) -> None:
     """Raise ConfigError for settings under which a CVR method would be trained or evaluated as something else."""
     title = model.title
-    if not config["single_spec"]:
-        raise ConfigError(
-            f"{title}: a CVR method's loss is defined on the whole batch, which more than one process would split; "
-            "run it with nproc=1."
-        )
     if config["train_neg_sample_args"]["distribution"] != "none":
         raise ConfigError(
             f"{title}: train_neg_sample_args would make up exposures, with the clicks and conversions of real ones; "

@@ -6,12 +6,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
-from cvr_plugins.config import ConfigError
+from cvr_plugins.config import ConfigError, refuse_processes
 from cvr_plugins.recbole.evaluation.collector import SessionCollector
-from cvr_plugins.recbole.evaluation.history import LEFT_OUT_ROWS, ROWS
-from cvr_plugins.recbole.evaluation.names import check, is_of_sessions, sort_key
+from cvr_plugins.recbole.evaluation.names import check, sort_key
 
 
 class SessionEvaluation:
@@ -28,11 +25,12 @@ class SessionEvaluation:
     """
 
     config: Any
-    device: torch.device
     valid_metric: str
 
     def __init__(self, config: Any, model: Any) -> None:
         metrics = check(config)
+        if metrics:
+            refuse_processes(config.final_config_dict)
         super().__init__(config, model)  # type: ignore[call-arg]
         self._evaluates_sessions = bool(metrics)
         if metrics:
@@ -59,27 +57,6 @@ class SessionEvaluation:
                 "history; make the part larger in eval_args, or choose another valid_metric."
             )
         return score, result
-
-    def _map_reduce(self, result: Any, num_sample: int) -> Any:
-        """Put the results of several processes together, each of which has read a part of the loader's rows."""
-        rows = result.get(ROWS, 0)
-        shared: dict[str, Any] = {}
-        for key, value in result.items():
-            if key in (ROWS, LEFT_OUT_ROWS):
-                shared[key] = int(self._sum(value))
-            elif "withouthistory@" in key:
-                total, of = self._sum(0 if value is None else value * rows), self._sum(rows)
-                shared[key] = round(total / of, self.config["metric_decimal_place"]) if of else None
-            elif is_of_sessions(key):
-                shared[key] = value  # every process ranks all sessions
-        rest = {key: value for key, value in result.items() if key not in shared}
-        reduced = super()._map_reduce(rest, num_sample) if rest else {}  # type: ignore[misc]
-        return {**reduced, **shared}
-
-    def _sum(self, value: float) -> float:
-        total = torch.tensor([value], dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total)
-        return float(total)
 
 
 class _NoBatches:

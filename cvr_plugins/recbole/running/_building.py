@@ -35,7 +35,7 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
     with packages_named(config), _fields_named(config):
         dataset = create_dataset(config)
         parts = data_preparation(config, dataset)
-        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        init_seed(config["seed"], config["reproducibility"])
         with readable(
             config[key] for key in _PRETRAINED if isinstance(config[key], str) and os.path.isfile(config[key])
         ):

@@ -19,7 +19,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
-from cvr_plugins.config import ConfigError
+from cvr_plugins.config import ConfigError, refuse_processes
 from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat.binding import bind, register_metrics
 from cvr_plugins.recbole.compat.numpy_names import give_old_names
@@ -128,6 +128,7 @@ class Config(RecBoleConfig):
 
     def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
         given = self.external_config_dict
+        refuse_processes(given)
         model = given.get("model") if model is None else model
         dataset = given.get("dataset") if dataset is None else dataset
         for key, value in (("model", model), ("dataset", dataset)):
@@ -182,11 +183,6 @@ class Config(RecBoleConfig):
         values = self.final_config_dict
         chosen = values["gpu_id"]
         values["gpu_id"] = ",".join(map(str, chosen)) if isinstance(chosen, (tuple, list)) else str(chosen)
-        if "local_rank" in values:
-            from cvr_plugins.recbole.running import _processes
-
-            _processes.join(values)
-            return
         values["single_spec"] = True
         values["local_rank"] = 0
         values["device"] = _device(values["gpu_id"], values.get("use_gpu", True))
@@ -299,7 +295,6 @@ def restored(stored: RecBoleConfig) -> Config:
         config._place = _data.find(values["dataset"], None)
         if config._place is not None:
             values["data_path"] = str(config._place.folder)
-    values.pop("local_rank", None)
     config._init_device()
     give_old_names()
     return config

@@ -13,14 +13,14 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_trainer
 
-from cvr_plugins.config import ConfigError
+from cvr_plugins.config import ConfigError, refuse_processes
 from cvr_plugins.files import check_new, whole_folder
 from cvr_plugins.metrics import Report, evaluate
 from cvr_plugins.recbole.compat._loading import load_checkpoint
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
 from cvr_plugins.recbole.evaluation import SessionEvaluation
-from cvr_plugins.recbole.running import _failures, _folder, _processes
+from cvr_plugins.recbole.running import _failures, _folder
 from cvr_plugins.recbole.running._building import data_and_model, log_flops, packages_named
 from cvr_plugins.recbole.running.config import Config, restored
 from cvr_plugins.training import run_folder
@@ -93,7 +93,7 @@ def run(
     nproc: int = 1,
     world_size: int = -1,
     ip: str = "localhost",
-    port: str | None = None,
+    port: str = "5678",
     group_offset: int = 0,
     *,
     out: str | Path | None = None,
@@ -104,8 +104,8 @@ def run(
 
     model: a name, a class, or a whole configuration (a mapping of RecBole's keys, or a `Config`); dataset,
     config_file_list, config_dict, saved: RecBole's. dataset may be a registered data set (`cvr-plugins datasets` lists
-    them), a name below `data_path`, or a folder of atomic files. nproc and what follows: RecBole's distributed
-    training, on CPUs as well; `port=None` takes a free one.
+    them), a name below `data_path`, or a folder of atomic files. nproc and what follows: RecBole's, for several
+    processes, which are refused.
     out: a new run folder, written whole or not at all; without it nothing is left but RecBole's checkpoint in
     `checkpoint_dir`. resume: a checkpoint, or the folder of an interrupted run, from which training goes on to the bit
     as if it had never been interrupted; only `epochs`, `stopping_step` and where things are may differ.
@@ -120,13 +120,7 @@ def run(
     """
     if isinstance(model, (Mapping, RecBoleConfig)) and (dataset, config_file_list, config_dict) != (None, None, None):
         raise ConfigError("Give either a whole configuration, or a model with dataset, config_file_list, config_dict.")
-    if nproc != 1 or world_size > 0:
-        if isinstance(model, RecBoleConfig) or out is not None or resume is not None or on_epoch is not None:
-            raise ConfigError("Several processes (nproc) take neither a Config nor out, resume or on_epoch.")
-        if isinstance(model, Mapping):
-            model, config_dict = None, model
-        group = _processes.Group(nproc, world_size, ip, port, group_offset)
-        return RunResult(**_processes.spawn(group, model, dataset, config_file_list, config_dict, saved))
+    refuse_processes({"nproc": nproc, "world_size": world_size, "group_offset": group_offset})
     if resume is not None and model is None and config_dict is None and config_file_list is None:
         model = _folder.configuration(Path(resume))
     if isinstance(model, RecBoleConfig):
@@ -160,7 +154,7 @@ def run_recbole(
     config = Config(model, dataset, config_file_list, config_dict, command_line=command_line)
     with surroundings(config, log=log_file(config), console=True, tensorboard=True):
         result = dict(_execute(config, saved=saved, ends_on_interrupt=False))
-    if queue is not None and config["local_rank"] == 0:
+    if queue is not None:
         queue.put(result)
     return result
 
@@ -212,7 +206,7 @@ def _execute(
     logger.info(model)
     log_flops(config, dataset, model)
     whose = _failures.blamed(config, "its trainer's constructor", ConfigError)
-    with _processes.on_its_device(config, model), _checkpoints_in(folder, config), whose:
+    with _checkpoints_in(folder, config), whose:
         trainer = trainer_class(config)(config, model)
     safe = isinstance(trainer, SafeCheckpoints)
     if folder is not None:

@@ -44,8 +44,6 @@ class SessionTrainer(SessionEvaluation, SafeCheckpoints, Trainer):
                 check_count("length_buckets", self.length_buckets)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        if self.length_buckets is not None and not config["single_spec"]:
-            raise ConfigError("length_buckets are made by one process; leave it out, or set nproc to 1.")
         super().__init__(config, model)
 
     def _build_optimizer(self, **changes: Any) -> torch.optim.Optimizer:

@@ -270,14 +270,6 @@ def test_settings_that_would_make_another_thing_of_it_are_refused(keys, message,
         prepare(models.ESMM, **keys)
 
 
-def test_more_than_one_process_is_refused(configure):
-    run = configure(models.ESMM)
-    run["single_spec"] = False
-    model = type("Model", (), {"title": "ESMM (plugin builtin)"})()
-    with pytest.raises(ConfigError, match=r"loss is defined on the whole batch, .* nproc=1"):
-        MethodTrainer(run, model)
-
-
 def test_an_undefined_watched_metric_is_an_error_before_training(prepare, shop):
     log = shop()
     log.columns["inter"]["conversion:float"] = log.columns["inter"]["click:float"]

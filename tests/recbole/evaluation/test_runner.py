@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 pytest.importorskip("recbole")
@@ -56,14 +55,3 @@ def test_a_loaded_checkpoint_is_evaluated_alike(settings, tmp_path) -> None:
     trainer.eval_collector.data_collect(train)
     again = trainer.evaluate(test, load_best_model=False)
     assert again == pytest.approx(dict(found.test_result), abs=1e-6)
-
-
-@pytest.mark.slow
-def test_two_processes_rank_the_same_sessions_as_one(settings) -> None:
-    untrained = {"learning_rate": 0.0}
-    one = run("SASRec", config_file_list=[settings], config_dict=untrained, saved=False)
-    two = run("SASRec", config_file_list=[settings], config_dict=untrained, saved=False, nproc=2)
-    same = [key for key in one.test_result if "session" in key or "auc_padded" in key]
-    assert len(same) == 20
-    assert {key: two.test_result[key] for key in same} == pytest.approx({key: one.test_result[key] for key in same})
-    assert torch.distributed.is_initialized() is False
