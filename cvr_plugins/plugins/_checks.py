@@ -29,13 +29,28 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing: its label in messages, its hook, the check of what the hook returns, the command listing it."""
+    """A kind of thing.
+
+    Attributes
+    ----------
+    name, label : str
+        What it is called in code and in messages.
+    hook : str
+        The hook that registers things of it.
+    accept : callable
+        The check of what the hook returned.
+    listing : str
+        What shows them all, "" if nothing does.
+    joins : tuple of str
+        Kinds that share their names in a framework; such a kind has no hook of its own.
+    """
 
     name: str
     label: str
-    hook: str
-    accept: Callable[[object], Accepted]
+    hook: str = ""
+    accept: Callable[[Any], Accepted] = Accepted
     listing: str = ""
+    joins: tuple[str, ...] = ()
 
 
 def _methods(result: object) -> Accepted:
@@ -251,12 +266,12 @@ def _shown(value: object) -> str:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("method", "method", "cvr_register_methods", _methods, "cvr-plugins methods"),
+        Kind("method", "method", "cvr_register_methods", _methods, "'cvr-plugins methods'"),
         Kind("architecture", "architecture", "cvr_register_architectures", _subclasses("Architecture")),
         Kind("backbone", "backbone", "cvr_register_backbones", _callables("callable (layout, **options)")),
         Kind("weighting", "weighting", "cvr_register_weightings", _subclasses("Weighting")),
         Kind("metric", "metric", "cvr_register_metrics", _metrics),
-        Kind("dataset", "data set", "cvr_register_datasets", _callables("callable"), "cvr-plugins datasets"),
+        Kind("dataset", "data set", "cvr_register_datasets", _callables("callable"), "'cvr-plugins datasets'"),
         Kind("recbole_model", "RecBole model", "cvr_register_recbole_models", _recbole_models),
     )
 }
@@ -264,3 +279,11 @@ KINDS: Mapping[str, Kind] = {
 
 COMMAND = Kind("command", "command", "cvr_register_commands", _commands)
 """Commands are added to the command line rather than returned."""
+
+MODEL = Kind(
+    "model",
+    "model",
+    listing="cvr_plugins.recbole.names.available()",
+    joins=("method", "recbole_model"),
+)
+"""What RecBole takes for a model: registered methods, registered RecBole models, and its own (`Registry.reserve`)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from cvr_plugins.nearest import did_you_mean, either
-from cvr_plugins.plugins._checks import Kind
+from cvr_plugins.plugins._checks import KINDS, Kind
 from cvr_plugins.plugins._discovery import Plugin
 from cvr_plugins.plugins._records import (
     BUILTIN,
@@ -31,24 +31,52 @@ class Shelf:
     contested: Mapping[str, tuple[Registered, ...]]
 
     @classmethod
-    def of(cls, kind: Kind, offers: Iterable[tuple[str, str, Any]]) -> tuple[Shelf, list[Failure]]:
-        """Settle who gets which name, from (plugin, name, value); the clashes come back as failures."""
-        named: dict[str, dict[str, tuple[str, Any]]] = {}
-        for plugin, name, value in offers:
-            named.setdefault(name.casefold(), {})[plugin] = (name, value)
-        entries: list[Registered] = []
+    def of(
+        cls, kind: Kind, offers: Iterable[Registered], reserved: Iterable[Registered] = ()
+    ) -> tuple[Shelf, list[Failure]]:
+        """Settle who gets which name.
+
+        Parameters
+        ----------
+        kind : Kind
+            What the shelf holds.
+        offers : iterable of Registered
+            What the plugins bring; the key of one that has already lost its plain name elsewhere is not that name.
+        reserved : iterable of Registered
+            Things whose names nobody else may have, not even as `plugin:Name`.
+
+        Returns
+        -------
+        shelf : Shelf
+            Everything that can be found, under its key.
+        failures : list of Failure
+            The clashes that were not told elsewhere.
+        """
+        owned = {each.name.casefold(): each for each in reserved}
+        named: dict[str, list[Registered]] = {}
+        for offer in offers:
+            named.setdefault(offer.name.casefold(), []).append(offer)
+        entries = list(owned.values())
         contested: dict[str, tuple[Registered, ...]] = {}
         failures: list[Failure] = []
-        for folded, offered in named.items():
-            winner = BUILTIN if BUILTIN in offered else next(iter(offered)) if len(offered) == 1 else None
-            rivals = [
-                Registered(kind.name, name, value, plugin, name if plugin == winner else f"{plugin}:{name}")
-                for plugin, (name, value) in offered.items()
-            ]
-            entries.extend(rivals)
+        for folded, rivals in named.items():
+            if folded in owned:
+                whose = f"that of {owned[folded].plugin}'s own {kind.label} {owned[folded].name}"
+                failures.extend(_refused(kind, rival, whose) for rival in rivals)
+                continue
+            twins = {rival.plugin: rival for rival in rivals if sum(rival.plugin == each.plugin for each in rivals) > 1}
+            failures.extend(_refused(kind, twin, "another's of the same plugin, too") for twin in twins.values())
+            rivals = [rival for rival in rivals if rival.plugin not in twins]
+            winner = next((each for each in rivals if each.plugin == BUILTIN), rivals[0] if len(rivals) == 1 else None)
+            settled = [replace(each, key=each.name if each is winner else each.qualified) for each in rivals]
+            entries.extend(settled)
             if winner is None:
-                contested[folded] = tuple(rivals)
-            failures.extend(_clash(kind, rival, rivals) for rival in rivals if rival.plugin != winner)
+                contested[folded] = tuple(settled)
+            failures.extend(
+                _clash(kind, new, settled)
+                for old, new in zip(rivals, settled, strict=True)
+                if old is not winner and old.key == old.name
+            )
         entries.sort(key=lambda entry: (entry.key.casefold(), entry.key))
         plain = {entry.key.casefold(): entry for entry in entries if entry.key == entry.name}
         return cls(kind, tuple(entries), plain, contested), failures
@@ -61,7 +89,14 @@ def _clash(kind: Kind, loser: Registered, rivals: Sequence[Registered]) -> Failu
     else:
         owners = either([f"plugin {other.plugin!r}" for other in others], "and")
         reason = f"The {kind.label} name {loser.name!r} is used by {owners} too, so none of them gets it"
-    return Failure(loser.plugin, "name", f"{reason}; ask for '{loser.key}'.", kind=kind.name, names=(loser.name,))
+    return Failure(loser.plugin, "name", f"{reason}; ask for '{loser.key}'.", kind=loser.kind, names=(loser.name,))
+
+
+def _refused(kind: Kind, loser: Registered, whose: str) -> Failure:
+    reason = (
+        f"The name of its {KINDS[loser.kind].label} {loser.name!r} is {whose}, so it is no {kind.label}; rename it."
+    )
+    return Failure(loser.plugin, "name", reason, kind=loser.kind, names=(loser.name,))
 
 
 def find(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures: Sequence[Failure]) -> Registered:
@@ -122,7 +157,7 @@ def _find_qualified(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures
 
 def _may_be_why(failure: Failure, kind: Kind) -> bool:
     """Whether something unknown of this kind may have been lost to `failure`."""
-    return failure.kind in (None, kind.name) and failure.stage != "select" and not failure.names
+    return failure.kind in (None, kind.name, *kind.joins) and failure.stage != "select" and not failure.names
 
 
 def _raise_if_refused(asked: str, name: str, kind: Kind, failures: Sequence[Failure]) -> None:
@@ -130,7 +165,7 @@ def _raise_if_refused(asked: str, name: str, kind: Kind, failures: Sequence[Fail
     lost = [
         failure
         for failure in failures
-        if failure.kind == kind.name and any(each.casefold() == folded for each in failure.names)
+        if failure.kind in (kind.name, *kind.joins) and any(each.casefold() == folded for each in failure.names)
     ]
     if lost:
         _raise_failed(f"The {kind.label} {asked!r} is not available", lost)
@@ -143,5 +178,5 @@ def _raise_failed(what: str, failures: Sequence[Failure]) -> NoReturn:
 
 def _listing(shelf: Shelf) -> str:
     if shelf.kind.listing:
-        return f"'{shelf.kind.listing}' lists all."
+        return f"{shelf.kind.listing} lists all."
     return f"Known: {', '.join(entry.key for entry in shelf.entries)}." if shelf.entries else "None is registered."

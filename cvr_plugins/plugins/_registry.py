@@ -5,24 +5,39 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from cvr_plugins.plugins._asking import answer, callers
-from cvr_plugins.plugins._checks import COMMAND, KINDS, Kind
-from cvr_plugins.plugins._commands import add_commands
+from cvr_plugins.plugins._checks import COMMAND, KINDS, MODEL, Kind, Refused
 from cvr_plugins.plugins._discovery import Discovery, Plugin, discover
 from cvr_plugins.plugins._lookup import Shelf, find
-from cvr_plugins.plugins._metrics import metric_of
-from cvr_plugins.plugins._records import BUILTIN, MORE, Failure, PluginInfo, PluginWarning, Registered, RegistryBusy
+from cvr_plugins.plugins._records import (
+    BUILTIN,
+    MORE,
+    Failure,
+    PluginInfo,
+    PluginWarning,
+    Registered,
+    RegistryBusy,
+    UnknownName,
+    one_line,
+)
 
 if TYPE_CHECKING:
     import click
 
     from cvr_plugins.contracts import Architecture, Backbone, Method, Weighting
     from cvr_plugins.data import FunnelLog
-    from cvr_plugins.metrics import Metric
+    from cvr_plugins.metrics import Metric, Sample
+
+Ask = Callable[..., Any]
+"""A hook of one plugin, called with the hook's arguments by name."""
+
+
+class MetricFailed(ValueError):
+    """A plugin's metric raised while it was computed; the message names both."""
 
 
 class Registry:
@@ -38,7 +53,8 @@ class Registry:
         self._plugins: tuple[Plugin, ...] = tuple(found.plugins)
         self._failures: list[Failure] = list(found.failures)
         self._shelves: dict[str, Shelf] = {}
-        self._commands: list[Registered] = []
+        self._reserved: tuple[Registered, ...] = ()
+        self._commands: tuple[Registered, ...] = ()
         self._collecting: set[str] = set()
         self._lock = threading.RLock()
 
@@ -46,7 +62,15 @@ class Registry:
     def load(cls, selection: str | None = None) -> Registry:
         """Import the built-ins and the installed plugins that `selection` names, and warn of those that fail.
 
-        selection: as in CVR_PLUGINS_LOAD, names separated by commas ("": none; None: all).
+        Parameters
+        ----------
+        selection : str, optional
+            As in CVR_PLUGINS_LOAD, names separated by commas ("": none; None: all).
+
+        Returns
+        -------
+        Registry
+            With every plugin that could be imported; nothing is asked of them yet.
         """
         registry = cls(discover(selection))
         _warn(registry._failures)
@@ -73,7 +97,21 @@ class Registry:
 
         A report's keys compare as text, so here case counts, and the metric is called as it was asked for.
         """
-        return metric_of(name, partial(self.find, "metric"), ours_alone=self._ours_alone)
+        from cvr_plugins.metrics import find_metric
+
+        try:
+            return find_metric(name)
+        except ValueError as error:
+            unknown = error
+        try:
+            entry = self.find("metric", name)
+        except UnknownName as error:
+            ours_alone = not self.failures and all(each.plugin == BUILTIN for each in self.entries("metric"))
+            raise UnknownName(str(unknown)) if ours_alone else error from None
+        if name.rpartition(":")[2] != entry.name:
+            reason = f"Did you mean {entry.key!r}? In the names of metrics case counts."
+            raise UnknownName(f"Unknown metric {name!r}. {reason}")
+        return replace(entry.value, name=name, compute=partial(_computed, entry))
 
     def dataset(self, name: str) -> Callable[..., FunnelLog]:
         """Return the builder of the data set called `name`; raises RegistryError."""
@@ -86,14 +124,45 @@ class Registry:
     def find(self, kind: str, name: str) -> Registered:
         """Return what is registered under `name` or `plugin:Name`, case aside, with its owner.
 
-        Raises UnknownName, AmbiguousName if two plugins use the name, PluginFailed if what is asked for belongs to a
-        plugin that failed or was refused; all are RegistryError.
+        Parameters
+        ----------
+        kind : str
+            One of `Registered`'s, or "model": everything that RecBole takes for one, see `reserve`.
+        name : str
+            What is looked for.
+
+        Raises
+        ------
+        UnknownName
+            Nothing has this name.
+        AmbiguousName
+            Two plugins use it.
+        PluginFailed
+            What is asked for belongs to a plugin that failed or was refused. All three are RegistryError.
         """
         return find(name, self._shelf(kind), self._plugins, self.failures)
 
     def entries(self, kind: str) -> tuple[Registered, ...]:
-        """Return everything of a kind, by key; the kinds are those of `Registered`."""
+        """Return everything of a kind, by key; the kinds are those of `find`."""
         return self._shelf(kind).entries
+
+    def reserve(self, owner: str, models: Mapping[str, Any]) -> None:
+        """Put the models that a framework has itself on the shelf "model", beside methods and RecBole models.
+
+        Their names are nobody else's there: a plugin's thing of such a name is refused on that shelf, not on its own.
+
+        Parameters
+        ----------
+        owner : str
+            The framework, as messages and `Registered.plugin` name it.
+        models : mapping of str to object
+            Name -> what `find` is to give as its value. Given again, they replace those given before.
+        """
+        reserved = tuple(Registered(MODEL.name, name, value, owner, name) for name, value in models.items())
+        with self._lock:
+            if reserved != self._reserved:
+                self._reserved = reserved
+                self._shelves.pop(MODEL.name, None)
 
     def collect(self) -> None:
         """Ask every plugin for every kind, so that `plugins` and `failures` are complete."""
@@ -103,7 +172,7 @@ class Registry:
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
         """The plugins, built-ins first; of the kinds collected so far (`collect` for all)."""
-        return tuple(self._info(plugin) for plugin in self._plugins)
+        return tuple(map(self._info, self._plugins))
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -120,47 +189,80 @@ class Registry:
 
         A command whose name `cli` or another plugin uses is added as `plugin:name`.
         """
+        import click
+
         with self._lock:
-            self._commands, failures = add_commands(cli, callers(self._manager, self._plugins, COMMAND.hook))
+            present = [_offer(COMMAND, BUILTIN, name, None) for name in cli.list_commands(click.Context(cli))]
+            shelf, failures = self._collect(COMMAND, present, lambda ask: _added(cli, ask))
+            self._commands = tuple(entry for entry in shelf.entries if entry.value is not None)
+            for entry in self._commands:
+                cli.add_command(entry.value, entry.key)
             self._record(failures)
 
-    def _shelf(self, kind: str) -> Shelf:
-        if kind not in KINDS:
-            raise ValueError(f"There is no kind {kind!r}; the kinds are {', '.join(KINDS)}.")
+    def _shelf(self, name: str) -> Shelf:
+        if name not in (*KINDS, MODEL.name):
+            raise ValueError(f"There is no kind {name!r}; the kinds are {', '.join([*KINDS, MODEL.name])}.")
         with self._lock:
-            if kind not in self._shelves:
-                if kind in self._collecting:
-                    raise RegistryBusy(
-                        f"A plugin's {KINDS[kind].hook} asks the registry for the very kind it registers; "
-                        "ask when the thing is used instead."
-                    )
-                self._collecting.add(kind)
-                try:
-                    shelf, failures = self._collect(KINDS[kind])
-                finally:
-                    self._collecting.discard(kind)
-                self._shelves[kind] = shelf
+            if name not in self._shelves:
+                shelf, failures = self._joined() if name == MODEL.name else self._asked_for(KINDS[name])
+                self._shelves[name] = shelf
                 self._record(failures)
-            return self._shelves[kind]
+            return self._shelves[name]
 
-    def _collect(self, kind: Kind) -> tuple[Shelf, list[Failure]]:
-        offers: list[tuple[str, str, Any]] = []
-        failures: list[Failure] = []
-        for plugin, ask in callers(self._manager, self._plugins, kind.hook):
-            items, failed = answer(plugin, kind, ask)
-            offers.extend((plugin.name, name, value) for name, value in items.items())
-            failures.extend(failed)
-        shelf, clashes = Shelf.of(kind, offers)
+    def _joined(self) -> tuple[Shelf, list[Failure]]:
+        return Shelf.of(MODEL, [entry for kind in MODEL.joins for entry in self.entries(kind)], self._reserved)
+
+    def _asked_for(self, kind: Kind) -> tuple[Shelf, list[Failure]]:
+        if kind.name in self._collecting:
+            raise RegistryBusy(
+                f"A plugin's {kind.hook} asks the registry for the very kind it registers; "
+                "ask when the thing is used instead."
+            )
+        self._collecting.add(kind.name)
+        try:
+            return self._collect(kind)
+        finally:
+            self._collecting.discard(kind.name)
+
+    def _collect(
+        self, kind: Kind, offers: Iterable[Registered] = (), give: Callable[[Ask], object] = lambda ask: ask()
+    ) -> tuple[Shelf, list[Failure]]:
+        """Settle the names of `offers` and of what every plugin's hook gives; a refused answer offers nothing."""
+        offered, failures = list(offers), []
+        for plugin, ask in self._hooks(kind):
+            stage = kind.hook
+            try:
+                answer = give(ask)
+                stage = "validate"
+                accepted = kind.accept(answer)
+            except Refused as error:
+                reason = f"What {kind.hook} gave was refused: {error}"
+                failures.append(Failure(plugin.name, stage, reason, kind=kind.name, names=error.names))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises stays with the plugin
+                failures.append(Failure.of(plugin.name, stage, error, kind.name))
+            else:
+                offered += [_offer(kind, plugin.name, name, value) for name, value in accepted.items.items()]
+                failures += [
+                    Failure(plugin.name, "api", reason, kind=kind.name, names=(name,))
+                    for name, reason in accepted.skipped.items()
+                ]
+        shelf, clashes = Shelf.of(kind, offered)
         return shelf, failures + clashes
+
+    def _hooks(self, kind: Kind) -> Iterator[tuple[Plugin, Ask]]:
+        """Yield each loaded plugin that implements a kind's hook, with its own function alone to be called."""
+        implementations = getattr(self._manager.hook, kind.hook).get_hookimpls()
+        for plugin in self._plugins:
+            for module in plugin.loaded:
+                for each in implementations:
+                    if each.plugin is module:
+                        yield plugin, partial(_ask, each)
 
     def _record(self, failures: Iterable[Failure]) -> None:
         known = {(failure.plugin, failure.stage, failure.message) for failure in self._failures}
         new = [failure for failure in failures if (failure.plugin, failure.stage, failure.message) not in known]
         self._failures.extend(new)
         _warn(new)
-
-    def _ours_alone(self) -> bool:
-        return not self.failures and all(entry.plugin == BUILTIN for entry in self.entries("metric"))
 
     def _info(self, plugin: Plugin) -> PluginInfo:
         failures = tuple(failure for failure in self._failures if failure.plugin.casefold() == plugin.name.casefold())
@@ -173,10 +275,11 @@ class Registry:
         contributed = {
             kind: tuple(entry.name for entry in shelf.entries if entry.plugin == plugin.name)
             for kind, shelf in self._shelves.items()
+            if kind in KINDS
         }
         commands = tuple(entry.name for entry in self._commands if entry.plugin == plugin.name)
         if commands:
-            contributed["command"] = commands
+            contributed[COMMAND.name] = commands
         return PluginInfo(
             plugin.name, plugin.module, plugin.distribution, plugin.version, status, contributed, failures
         )
@@ -209,7 +312,36 @@ def reset() -> None:
         _registry = None
 
 
+def _offer(kind: Kind, plugin: str, name: str, value: object) -> Registered:
+    return Registered(kind.name, name, value, plugin, name)
+
+
+def _ask(implementation: Any, **arguments: object) -> Any:
+    return implementation.function(*(arguments[name] for name in implementation.argnames))
+
+
+def _added(cli: click.Group, ask: Ask) -> dict[str, click.Command]:
+    """Return what a hook adds to `cli`, which is left as it was."""
+    before = dict(cli.commands)
+    try:
+        ask(cli=cli)
+        return {name: command for name, command in cli.commands.items() if command is not before.get(name)}
+    finally:
+        cli.commands.clear()
+        cli.commands.update(before)
+
+
+def _computed(entry: Registered, sample: Sample) -> float | None:
+    """Compute a registered metric; one that raises in the midst of a run is told with its plugin."""
+    try:
+        return cast("float | None", entry.value.compute(sample))
+    except Exception as error:
+        if entry.plugin == BUILTIN:
+            raise
+        raise MetricFailed(f"Metric {entry.name!r} (plugin {entry.plugin}) raised {one_line(error)}.") from error
+
+
 def _warn(failures: Iterable[Failure]) -> None:
     for failure in failures:
         # No file and line: which line of ours warns helps nobody, and its text would be a second line of output.
-        warnings.warn_explicit(f"{failure} {MORE}", PluginWarning, "<cvr_plugins>", 0, module="cvr_plugins.plugins")
+        warnings.warn_explicit(f"{failure} {MORE}", PluginWarning, "<cvr_plugins>", 0, module=__package__)

@@ -146,3 +146,20 @@ def test_what_has_no_listing_command_is_listed_in_the_message(distributions):
 def test_a_kind_that_does_not_exist_is_a_mistake_of_the_caller(distributions):
     with pytest.raises(ValueError, match="There is no kind 'methods'; the kinds are method, architecture, backbone"):
         distributions.load("").entries("methods")
+
+
+def test_what_a_framework_reserves_is_nobody_elses_on_the_shelf_of_models(distributions):
+    distributions.add_methods("acme", "Taken", "Free")
+    registry = distributions.load()
+    assert registry.find("model", "Taken").plugin == "acme"
+    for _ in range(2):
+        registry.reserve("RecBole", {"TAKEN": "theirs"})
+        assert registry.find("model", "taken").value == "theirs"
+    with pytest.raises(plugins.PluginFailed, match=r"'acme:taken' is not available.*RecBole's own model TAKEN"):
+        registry.find("model", "acme:taken")
+    assert registry.find("model", "free").value is registry.method("Free")
+    assert registry.method("Taken").name == "Taken"
+    (failure,) = registry.failures
+    assert (failure.plugin, failure.stage, failure.kind, failure.names) == ("acme", "name", "method", ("Taken",))
+    with pytest.raises(plugins.UnknownName, match=r"Did you mean TAKEN\?"):
+        registry.find("model", "Takn")
