@@ -8,7 +8,8 @@ from cvr_plugins.recbole.evaluation import as_table
 def main(epochs: int = 50) -> dict[str, dict[str, float | None]]:
     # MovieLens-100k cut into sessions of about 14 ratings, a rating of 5 for a purchase: it tries the machinery.
     found = run(
-        config_file_list=[find_config("ml-100k-sessions/PARS")],
+        "PARS",
+        config_file_list=[find_config("ml-100k-sessions")],
         config_dict={"epochs": epochs, "show_progress": False},
         saved=False,
     )

@@ -61,11 +61,12 @@ def test_a_configuration_shares_nothing_with_what_it_was_made_from():
 
 
 def test_what_is_written_down_resolves_to_the_same(tmp_path: Path):
-    config = resolve(BASE, {"seed": 7, "dims": [8, 4], "learning_rate": 1e-5, "note": "1e-3", "alpha": float("inf")})
+    texts = ["1e-3", "016", "0o16", "0x1F", "109_14", "190:20", "0b11", ".inf", "5."]
+    config = resolve(BASE, {"seed": 7, "dims": [8, 4], "learning_rate": 1e-5, "note": texts, "alpha": float("inf")})
     (tmp_path / "config.yaml").write_text(dump_yaml(config.to_dict()))
     again = resolve(load_yaml(tmp_path / "config.yaml"))
     assert again == config
-    assert again.options["note"] == "1e-3"
+    assert again.options["note"] == texts
     assert not set(FIELD_KEYS) & set(config.to_dict())
     named = resolve(BASE, {"CLICK_FIELD": "click", "encoding": "latin-1"})
     assert {"CLICK_FIELD", "encoding"} == set(FIELD_KEYS) & set(named.to_dict())
@@ -88,6 +89,12 @@ PAIRS = [
     ("alpha=", None),
     ("alpha='1e-3'", "1e-3"),
     ("alpha=[1e-3, 1.5e-3]", [0.001, 0.0015]),
+    ("alpha=[.inf, -.Inf]", [float("inf"), -float("inf")]),
+    # As in YAML 1.2: no octal for a leading 0, no base 60, no underscores.
+    ("seed=016", 16),
+    ("alpha=[0512, -016, +5, 00]", [512, -16, 5, 0]),
+    ("alpha=[0o16, 0x1F]", [14, 31]),
+    ("alpha=[190:20, 1:30.5, 109_14, 1_0.5, 0b11]", ["190:20", "1:30.5", "109_14", "1_0.5", "0b11"]),
     ("flag=true", True),
     ("CLICK_FIELD=109_14", "109_14"),
     ("CLICK_FIELD=101", "101"),
@@ -188,7 +195,7 @@ REFUSED = [
     ({"non_click_fraction": 1.5}, "non_click_fraction must be at most 1.0; got 1.5"),
     ({"show_progress": 1}, "show_progress must be true or false"),
     ({"dense": "tahn"}, r"dense must be one of raw, tanh; got 'tahn'. Did you mean tanh\?"),
-    ({"dataset": 3}, r"dataset must be text .*; got 3. Put a name .* in quotation marks, such as '109_14'"),
+    ({"dataset": 3}, r"dataset must be text .*; got 3. Put a name .* in quotation marks, such as '101'"),
     ({"drop_columns": [10914]}, r"drop_columns must be a list of names or null .*; got \[10914\]. Put a name"),
     ({"drop_columns": {"a": 1}}, "drop_columns must be a list of names"),
     ({"scheduler_params": [1]}, "scheduler_params must be a mapping"),

@@ -1,4 +1,4 @@
-"""Every shipped configuration: its method assembled and built, each method covered, grids and files in step."""
+"""The shipped configurations of funnel logs: a file for each data set and any method, and grids in step with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 from cvr_plugins.cli.configs import config_names, configs_root, find_config
 from cvr_plugins.config import KEYS, load_yaml, resolve
+from cvr_plugins.contracts import Method
 from cvr_plugins.data import Feature, Schema, Vocabulary
 from cvr_plugins.data.movielens import SCHEMA as ML_100K
 from cvr_plugins.data.published._ali_ccp import _schema as ali_ccp_schema
@@ -15,14 +16,12 @@ from cvr_plugins.grid import plan as plan_grid
 from cvr_plugins.plugins import registry
 from cvr_plugins.rechub.build import build_model
 from cvr_plugins.rechub.plan import plan
+from cvr_plugins.rechub.runner import run
 
-METHODS = {entry.name for entry in registry().entries("method")}
+METHODS = [entry.value for entry in registry().entries("method") if entry.plugin == "builtin"]
 GRIDS = [name for name in config_names() if "grid" in load_yaml(find_config(name))]
-# The others are of RecBole's models; tests/recbole/sequential looks after them.
-RUNS = [name for name in config_names() if name not in GRIDS and load_yaml(find_config(name))["model"] in METHODS]
-NAMES = [*GRIDS, *RUNS]
 SCHEMAS = {"ml-100k-funnel": ML_100K, "ali-ccp": ali_ccp_schema(), "kuairand-pure": Schema(**KUAIRAND)}
-WITHOUT_ACTION = {"ali-ccp"}
+"""Those of the sessions are looked after by tests/recbole/sequential."""
 
 REPORTED_SIZES = {"ali-ccp": [160, 80], "kuairand-pure": [512, 256, 128, 64]}
 
@@ -42,10 +41,8 @@ def vocabulary(schema: Schema) -> Vocabulary:
     )
 
 
-def methods() -> dict[str, tuple[str, ...]]:
-    """Our methods and the labels they need."""
-    entries = registry().entries("method")
-    return {e.name: tuple(e.value.objective().needs) for e in entries if e.plugin == "builtin"}
+def configured(dataset: str, method: Method, **changes):
+    return resolve(load_yaml(find_config(dataset)), {"model": method.name, **changes})
 
 
 def built(config):
@@ -61,48 +58,35 @@ def built(config):
         return model, model(x)
 
 
-def test_there_are_runs_and_grids_for_the_three_data_sets():
-    assert {name.split("/")[0] for name in RUNS} >= set(SCHEMAS)
-    assert {name.split("/")[0] for name in GRIDS} == set(SCHEMAS)
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_configuration_builds_its_method(name):
-    config = resolve(load_yaml(find_config(name)))
-    model, predicted = built(config)
-    assert name.split("/")[1] == model.method.name.lower()
-    assert predicted.shape == (3, len(model.tasks))
-    assert np.isfinite(predicted.numpy()).all()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_key_that_nobody_knows_would_be_refused(name):
-    raw = {**load_yaml(find_config(name)), "learning_rat": 1}
-    with pytest.raises(ValueError, match=r"Unknown key 'learning_rat'\. Did you mean learning_rate"):
-        plan_grid(raw) if name in GRIDS else plan(resolve(raw))
+def test_each_file_is_of_a_data_set_and_leaves_the_method_open_or_is_one_of_its_grids():
+    datasets = {entry.key for entry in registry().entries("dataset")}
+    for name in set(config_names()) - set(GRIDS):
+        content = load_yaml(find_config(name))
+        assert content["dataset"] == name in datasets
+        assert not {"model", "architecture", "backbone", "weighting"} & set(content)
+    assert {name.split("/")[0] for name in GRIDS} == set(SCHEMAS) <= set(config_names())
+    assert {path.suffix for path in configs_root().rglob("*") if path.is_file()} == {".yaml"}
 
 
 @pytest.mark.parametrize("dataset", SCHEMAS)
-def test_every_method_that_the_data_set_has_labels_for_has_a_file(dataset):
-    found = {load_yaml(find_config(name))["model"] for name in RUNS if name.startswith(f"{dataset}/")}
-    wanted = {name for name, needs in methods().items() if not ("action" in needs and dataset in WITHOUT_ACTION)}
-    assert found == wanted
-    assert (SCHEMAS[dataset].action is None) == (dataset in WITHOUT_ACTION)
+def test_the_settings_of_a_data_set_are_for_every_method(dataset):
+    for method in METHODS:
+        config = configured(dataset, method)
+        planned = plan(config)
+        assert planned.method == method.name
+        assert {key: planned.config[key] for key in KEYS if key in config.given} == {
+            key: config[key] for key in KEYS if key in config.given
+        }
 
 
-@pytest.mark.parametrize("dataset", SCHEMAS)
-def test_files_of_one_data_set_differ_in_the_method_alone(dataset):
-    contents = {name: load_yaml(find_config(name)) for name in RUNS if name.startswith(f"{dataset}/")}
-    own = {"model", "architecture"}
-    shared = [{k: v for k, v in content.items() if k in KEYS and k not in own} for content in contents.values()]
-    assert all(content == shared[0] for content in shared)
-    for content in contents.values():
-        assert content["architecture"] in ("towers", registry().method(content["model"]).architecture)
+def test_the_grid_of_the_embedded_data_set_has_every_method():
+    cells = plan_grid(load_yaml(find_config("ml-100k-funnel/grid"))).cells
+    assert {cell.dimensions["model"] for cell in cells} == {method.name for method in METHODS}
 
 
 @pytest.mark.parametrize("dataset", REPORTED_SIZES)
 def test_the_papers_settings(dataset):
-    for name in (name for name in NAMES if name.startswith(f"{dataset}/")):
+    for name in (name for name in config_names() if name.split("/")[0] == dataset):
         raw = load_yaml(find_config(name))
         assert raw["dims"] == REPORTED_SIZES[dataset]
         config = resolve({"model": "ESMM"}, {k: v for k, v in raw.items() if k in KEYS})
@@ -112,16 +96,14 @@ def test_the_papers_settings(dataset):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_cells_of_a_grid_are_the_runs_of_the_files(name):
+def test_the_cells_of_a_grid_are_runs_of_the_data_sets_file(name):
+    """Where no other part is asked for; so what a grid states of a method is what the method has without it."""
     grid = plan_grid(load_yaml(find_config(name)))
-    folder = name.split("/")[0]
     assert len({cell.dimensions.get("seed") for cell in grid.cells}) == 5
     compared = 0
     for cell in grid.cells:
-        model = cell.identity["model"].split(":")[1]
-        single = resolve(
-            {"threads": 1}, load_yaml(find_config(f"{folder}/{model.lower()}")), {"seed": cell.config["seed"]}
-        )
+        method = registry().method(cell.identity["model"])
+        single = configured(name.split("/")[0], method, threads=1, seed=cell.config["seed"])
         ours, theirs = (plan(config).config.to_dict() for config in (cell.config, single))
         if all(ours[part] == theirs[part] for part in ("architecture", "backbone", "weighting")):
             compared += 1
@@ -157,10 +139,6 @@ def test_the_tables_of_the_papers_have_their_cells():
         "mmoe": {"n_experts": 8},
         "ple": {"n_shared_experts": 4, "n_specific_experts": 4},
     }
-
-
-def test_the_shipped_folder_holds_nothing_else():
-    assert {path.suffix for path in configs_root().rglob("*") if path.is_file()} == {".yaml"}
 
 
 def log_of(schema: Schema, rows: int):
@@ -200,11 +178,12 @@ def published(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in RUNS if not name.startswith("ml-100k")])
-def test_a_run_on_small_files_of_the_published_layout(name, published, tmp_path):
-    from cvr_plugins.rechub.runner import run
-
-    changes = {"data_path": str(published[name.split("/")[0]]), "epochs": 1, "threads": 1}
-    result = run({**load_yaml(find_config(name)), **changes}, folder=tmp_path / "run")
+@pytest.mark.parametrize("dataset", REPORTED_SIZES)
+def test_a_run_on_small_files_of_the_published_layout(dataset, published, tmp_path):
+    has = SCHEMAS[dataset].labels
+    # The method that asks for most of what the data set has.
+    method = max((m for m in METHODS if set(m.objective().needs) <= set(has)), key=lambda m: len(m.objective().needs))
+    changes = {"data_path": str(published[dataset]), "epochs": 1, "threads": 1}
+    result = run(configured(dataset, method, **changes), folder=tmp_path / "run")
     assert result.report.get("cvr/entire/auc") is not None
-    assert result.parts["test"]["rows"] == (100 if name.startswith("ali") else 80)
+    assert result.parts["test"]["rows"] == (100 if dataset == "ali-ccp" else 80)

@@ -1,7 +1,6 @@
 """Architectures and backbones."""
 
 from cvr_plugins.architectures.backbones import MLP, NCF
-from cvr_plugins.architectures.compact import Compaction, CompactModel, compact
 from cvr_plugins.architectures.dcn_v2 import DCNV2
 from cvr_plugins.architectures.deepfm import DeepFM
 from cvr_plugins.architectures.masked import Masked
@@ -15,12 +14,9 @@ __all__ = [
     "MLP",
     "NCF",
     "PLE",
-    "CompactModel",
-    "Compaction",
     "DeepFM",
     "MMoE",
     "Masked",
     "SharedBottom",
     "Towers",
-    "compact",
 ]

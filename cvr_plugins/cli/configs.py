@@ -9,22 +9,48 @@ import click
 
 
 def configs_root() -> Path:
-    """Return the folder of the shipped configurations: in an installed package, or beside it in a checkout."""
+    """Return the folder of the shipped configurations: in an installed package, or beside it in a checkout.
+
+    Returns
+    -------
+    Path
+        Folder of `DATASET.yaml`, the settings of a data set whatever the method, and `DATASET/NAME.yaml`, its grids.
+    """
     package = Path(__file__).resolve().parent.parent
     shipped = package / "_configs"
     return shipped if shipped.is_dir() else package.parent / "recbole_configs"
 
 
 def config_names() -> list[str]:
-    """Return the shipped configurations, `folder/name` without the suffix."""
+    """Return the shipped configurations.
+
+    Returns
+    -------
+    list of str
+        Paths below `configs_root()` without the suffix, sorted: `ml-100k-funnel`, `ml-100k-funnel/grid`.
+    """
     root = configs_root()
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
 def find_config(name: str) -> Path:
-    """Return the file `name`, or the shipped configuration of that name (with or without `.yaml`).
+    """Return the file that `-c` means.
 
-    Raises ConfigError, with the nearest shipped name, if there is neither.
+    Parameters
+    ----------
+    name : str
+        A file, or else a shipped configuration, with or without `.yaml`.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither, with what to type instead: `-c DATASET -m METHOD` for `DATASET/METHOD`, else the nearest
+        shipped name.
     """
     from cvr_plugins.config import ConfigError
     from cvr_plugins.nearest import did_you_mean
@@ -36,11 +62,28 @@ def find_config(name: str) -> Path:
     stem = name.removesuffix(".yaml")
     if stem in names:
         return configs_root() / f"{stem}.yaml"
-    hint = did_you_mean(stem, names)
-    raise ConfigError(
-        f"There is no configuration file {name!r}, here or in the package. {hint} 'cvr-plugins configs' lists those "
-        "of the package.".replace("  ", " ")
-    )
+    dataset, _, model = stem.partition("/")
+    known = _model(model) if dataset in names else None
+    if known is not None:
+        raise ConfigError(
+            f"The package has one configuration for {dataset}, whatever the method: -c {dataset} -m {known} instead of "
+            f"-c {name}."
+        )
+    of_dataset = [each for each in names if each.startswith(f"{dataset}/")]
+    hint = did_you_mean(stem, of_dataset) or did_you_mean(stem, names)
+    said = [f"There is no configuration file {name!r}, here or in the package.", hint]
+    raise ConfigError(" ".join([*filter(None, said), "'cvr-plugins configs' lists those of the package."]))
+
+
+def _model(name: str) -> str | None:
+    """Return how `-m` takes the method or model of RecBole called so, None if there is none."""
+    from cvr_plugins.cli._frameworks import RECHUB, framework_of
+    from cvr_plugins.plugins import RegistryError, registry
+
+    try:
+        return registry().find("method", name).key if framework_of({"model": name}) == RECHUB else name
+    except RegistryError:
+        return None
 
 
 @click.command(short_help="List or copy out the shipped configurations.")

@@ -40,7 +40,7 @@ def run(
 
     \b
     cvr-plugins run -m ESMM -d ml-100k-funnel
-    cvr-plugins run -c ml-100k-funnel/esmm learning_rate=0.01
+    cvr-plugins run -c ml-100k-funnel -m ESMM learning_rate=0.01
     cvr-plugins run -m ESMM -d log.parquet CONVERSION_FIELD=purchase drop_columns=[session_id]
     cvr-plugins run -m BPR -d ml-100k epochs=20
     cvr-plugins run -m NISE -d ml-100k-funnel --framework recbole

@@ -15,10 +15,25 @@ from cvr_plugins.config._keys import KEYS
 _NULLS = ("", "~", "null", "Null", "NULL")
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that knows 1e-3 for a number, which YAML 1.1 takes for text, and refuses a key written twice."""
+# Of YAML 1.2's core schema. PyYAML keeps to 1.1: 016 would be 14, 190:20 11420, 109_14 10914, and 1e-3 text.
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+}
+
+
+class Loader(yaml.SafeLoader):
+    """SafeLoader that reads numbers as YAML 1.2 does, and refuses a key written twice."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in _NUMBERS]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping node as a dictionary; raise ConstructorError for a key that stands in it twice."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -30,20 +45,26 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that puts text which _Loader would take for a number in quotation marks."""
+    """SafeDumper that puts text which Loader would take for a number in quotation marks."""
 
 
-_EXPONENT = re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", _int)
+for _kind in (Loader, _Dumper):
+    for _tag, _pattern in _NUMBERS.items():
+        _kind.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping; numbers such as 1e-3, which YAML 1.1 reads as text, become floats.
+    """Read a YAML mapping; numbers are those of YAML 1.2's core schema.
 
     Raises ConfigError naming the file, and the line where the YAML is broken or a key stands twice.
     """
-    return read_mapping(path, _Loader, "valid YAML")
+    return read_mapping(path, Loader, "valid YAML")
 
 
 def read_mapping(path: str | Path, loader: type[yaml.SafeLoader], what: str) -> dict[str, Any]:
@@ -101,7 +122,7 @@ def _value(key: str, text: str) -> Any:
         raise ConfigError(f"The value of {key} is not valid YAML: {text!r} ({_problem(error)}).") from error
 
 
-def _load(text: str, kind: type[yaml.SafeLoader] = _Loader) -> Any:
+def _load(text: str, kind: type[yaml.SafeLoader] = Loader) -> Any:
     loader = kind(text)
     try:
         return loader.get_single_data()

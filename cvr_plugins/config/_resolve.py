@@ -69,13 +69,14 @@ def resolve(*layers: Mapping[str, Any], needs: Iterable[str] = ("model", "datase
     for key in filter(KEYS.__contains__, merged):
         value = _checked(key, KEYS[key], merged[key])
         values[key] = {**values[key], **value} if key == "eval_args" else value
-    _check_eval_args(values["eval_args"])
     options = {key: value for key, value in merged.items() if key not in KEYS}
     for key in needs:
         if values[key] is None:
             meant = nearest(key, options, limit=1)
             hint = f" Is {meant[0]!r} meant to be it?" if meant else ""
             raise ConfigError(f"No {key} given: say {_FLAGS[key]}, or '{key}: ...' in the configuration file.{hint}")
+    # Last: without a model it is not known that the values are not meant for RecBole, which takes more of them.
+    _check_eval_args(values["eval_args"])
     return Config(values, options, frozenset(key for key, value in merged.items() if value is not None))
 
 
@@ -185,7 +186,7 @@ def _quoting(spec: Key, value: Any) -> str:
     names = value if isinstance(value, list) else [value]
     if not {str, list} & set(spec.kinds) or not any(isinstance(name, (int, float)) for name in names):
         return ""
-    return " Put a name that YAML takes for something else in quotation marks, such as '109_14'."
+    return " Put a name that YAML takes for something else in quotation marks, such as '101'."
 
 
 def _check_bounds(key: str, spec: Key, value: float) -> None:

@@ -28,7 +28,6 @@ from readme_table import replaced
 from sklearn.metrics import log_loss
 from tqdm import tqdm
 
-from cvr_plugins.architectures.compact import Compaction, compact
 from cvr_plugins.config import load_yaml
 from cvr_plugins.data import FunnelLog, split
 from cvr_plugins.data.published import coat
@@ -39,6 +38,9 @@ from cvr_plugins.metrics import auc, user_ndcg, user_recall
 from cvr_plugins.propensities import LogisticIds, fit_propensity
 from cvr_plugins.rechub import TensorLoader
 from cvr_plugins.rechub.trained import TrainedRun
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from compact import Compaction, compact
 
 HERE = Path(__file__).parent
 K = 5

@@ -1,4 +1,4 @@
-"""NCF: an MLP on two embeddings, by itself, in every architecture, and exported."""
+"""NCF: an MLP on two embeddings, by itself and in every architecture."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cvr_plugins.architectures import MLP, NCF, PLE, Masked, MMoE, SharedBottom, Towers, compact
+from cvr_plugins.architectures import MLP, NCF, PLE, Masked, MMoE, SharedBottom, Towers
 from cvr_plugins.contracts import Layout
-from cvr_plugins.model import CVRModel
-from cvr_plugins.objectives import AdapSL
 
 TWO = Layout((4, 4), names=("user", "item"))
 
@@ -52,30 +50,3 @@ def test_every_architecture_takes_it(architecture):
     heads = ("ctr", "cvr", "imputation")
     out = architecture(TWO, heads, backbone=NCF, **options)(torch.randn(6, 8))
     assert all(z.shape == (6,) and torch.isfinite(z).all() for z in out.logits.values())
-
-
-class Encoder(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.user, self.item = nn.Embedding(9, 4), nn.Embedding(7, 4)
-
-    def forward(self, x):
-        return torch.cat([self.user(x["user"]), self.item(x["item"])], dim=1)
-
-
-def test_its_dead_units_are_left_out_of_an_export():
-    torch.manual_seed(0)
-    objective = AdapSL(propensity="uniform", train_ctr=False)
-    model = CVRModel(Encoder(), Masked(TWO, objective.heads, backbone=NCF), objective)
-    with torch.no_grad():
-        shared, private = (w.coordinates("cvr") for w in model.architecture.weights() if w.kind == "linear")
-        for each in (shared[0], private[0]):
-            gone = torch.zeros_like(each.mask)
-            gone[:3] = True
-            each.drop(gone.flatten())
-    x = {"user": torch.arange(7), "item": torch.arange(7)}
-    made, report = compact(model, x)
-    layers = [tuple(m.weight.shape) for m in made.networks["cvr"].modules() if isinstance(m, nn.Linear)]
-    assert layers == [(13, 8), (13, 13), (1, 13)]
-    torch.testing.assert_close(made(x), model(x), rtol=0, atol=1e-6)
-    assert report.embeddings_after == (9 + 7) * 4

@@ -1,16 +1,14 @@
-"""What there is, as tables and as JSON: methods, options, keys, plugins, data sets, configurations."""
+"""What there is, as tables and as JSON: methods, options, keys, plugins, data sets."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
 
 from cvr_plugins.cli._group import run
-from cvr_plugins.cli.configs import config_names, configs_root, find_config
-from cvr_plugins.config import KEYS, ConfigError
+from cvr_plugins.config import KEYS
 from cvr_plugins.contracts import Method
 from cvr_plugins.objectives import Naive
 from cvr_plugins.plugins import registry
@@ -107,29 +105,3 @@ def test_plugins_are_listed(said):
     (entry,) = [each for each in json.loads(said("plugins", "--json")) if each["name"] == "builtin"]
     assert entry["status"] == "ok"
     assert "ESMM" in entry["contributed"]["method"]
-
-
-def test_configurations_are_listed_and_copied_out(said, tmp_path):
-    names = said("configs").splitlines()
-    assert names == config_names() == json.loads(said("configs", "--json"))
-    assert {"ml-100k-funnel/esmm", "ml-100k-funnel/naive"} <= set(names)
-    assert said("configs", "--copy", str(tmp_path / "mine")) == f"Copied {len(names)} files to {tmp_path / 'mine'}\n"
-    for name in names:
-        copy = tmp_path / "mine" / f"{name}.yaml"
-        assert copy.read_bytes() == (configs_root() / f"{name}.yaml").read_bytes()
-    assert run(["configs", "--copy", str(tmp_path / "mine")]) == 2
-
-
-def test_a_configuration_is_found_by_file_or_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert find_config("ml-100k-funnel/esmm") == find_config("ml-100k-funnel/esmm.yaml")
-    mine = tmp_path / "ml-100k-funnel" / "esmm.yaml"
-    mine.parent.mkdir()
-    mine.write_text("")
-    assert find_config("ml-100k-funnel/esmm.yaml") == Path("ml-100k-funnel/esmm.yaml")
-    with pytest.raises(
-        ConfigError, match=r"no configuration file 'ml-100k-funnel/esm'.*Did you mean ml-100k-funnel/esm"
-    ):
-        find_config("ml-100k-funnel/esm")
-    with pytest.raises(ConfigError, match=r"package\. 'cvr-plugins configs' lists"):
-        find_config("zzz")

@@ -29,12 +29,12 @@ def log():
 
 
 def shipped(name: str) -> dict:
-    return {**load_yaml(find_config(f"ml-100k-funnel/{name}")), "show_progress": False}
+    return {**load_yaml(find_config("ml-100k-funnel")), "model": name, "show_progress": False}
 
 
 @pytest.fixture(scope="module")
 def finished(log, tmp_path_factory):
-    """The runs of the shipped configurations, by name."""
+    """The runs of the shipped configuration, by method."""
     folder = tmp_path_factory.mktemp("runs")
     return {name: run(shipped(name), folder=folder / name) for name in ("naive", "esmm")}
 
@@ -101,7 +101,7 @@ def test_predictions_of_the_exported_test_part_give_the_metrics_of_the_run(finis
     pd = pytest.importorskip("pandas")
     metrics = pytest.importorskip("sklearn.metrics")
     file = tmp_path / "test.csv"
-    assert run_line(["export", "ml-100k-funnel", str(file), "--part", "test", "-c", "ml-100k-funnel/esmm"]) == 0
+    assert run_line(["export", "ml-100k-funnel", str(file), "--part", "test", "-c", "ml-100k-funnel"]) == 0
     folder, kept = finished["esmm"].folder, finished["esmm"].report
     done = predict(folder, file, tmp_path / "scored.parquet", batch_rows=3000)
     assert done.rows == 20_000

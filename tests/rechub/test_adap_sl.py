@@ -1,4 +1,4 @@
-"""Adap-SL through the torch-rechub side: features of every kind, run folders, early stopping, ONNX, export."""
+"""Adap-SL through the torch-rechub side: features of every kind, run folders, early stopping, ONNX."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFeature
 
-from cvr_plugins.architectures import compact
 from cvr_plugins.rechub import AdapSL, CVRTrainer, MultiDR, TensorLoader, predict, run
 from cvr_plugins.rechub.trained import TrainedRun
 
@@ -103,7 +102,7 @@ def test_it_runs_in_onnxruntime(trained, tmp_path):
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-def test_a_run_folder_scores_as_the_run_did_and_exports(shop, tmp_path):
+def test_a_run_folder_scores_as_the_run_did(shop, tmp_path):
     config = {**shop.config, "model": "AdapSL", "propensity": "logistic_ids", "epochs": 4, **PRUNED}
     result = run(config, folder=tmp_path / "run")
     history = json.loads((tmp_path / "run" / "history.json").read_text())
@@ -111,15 +110,8 @@ def test_a_run_folder_scores_as_the_run_did_and_exports(shop, tmp_path):
     loaded = TrainedRun.load(tmp_path / "run")
     assert loaded.model.architecture.active("prediction")["total"] < 1
     predict(tmp_path / "run", shop.path, tmp_path / "out.parquet")
-    scored = pd.read_parquet(tmp_path / "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet")["p_cvr"].between(0, 1).all()
     assert result.report.values["cvr/click/auc"] is not None
-    encoded = loaded.vocabulary.transform(pd.read_parquet(shop.path))
-    ((x, _),) = TensorLoader.from_encoded(encoded, {}, batch_size=600).in_order()
-    made, report = compact(loaded.model, x)
-    with torch.no_grad():
-        again = made(x).numpy()
-    np.testing.assert_allclose(again[:, loaded.model.tasks.index("cvr")], scored["p_cvr"], atol=2e-6)
-    assert report.after < report.before
 
 
 def test_the_stock_copy_of_features_stays_as_it_was():

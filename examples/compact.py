@@ -1,13 +1,22 @@
-"""Export of a pruned model: its predictions from fewer parameters."""
+"""Export of a pruned model: its predictions from fewer parameters.
+
+    python examples/compact.py RUN LOG OUT.pt2
+
+RUN is the folder of a finished run of AdapSL or of another method on the architecture `masked`, LOG a CSV or Parquet
+file with at least one real token of every feature among its first rows. OUT predicts without this package:
+`torch.export.load(OUT).module()(x)` gives probabilities `[B, n_task]` of encoded features as its model takes them.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +27,16 @@ from cvr_plugins.architectures.backbones import MLP, NCF, BatchNorm, read_logit
 from cvr_plugins.architectures.masked import KINDS, MODELS, Masked
 from cvr_plugins.architectures.partly_shared import PartlyShared, PartlySharedLinear, PartlySharedTable
 from cvr_plugins.contracts import Inputs, Objective, Outputs
-
-if TYPE_CHECKING:
-    from cvr_plugins.model import CVRModel
+from cvr_plugins.data import RawLog
+from cvr_plugins.model import CVRModel
+from cvr_plugins.rechub import TensorLoader
+from cvr_plugins.rechub.trained import TrainedRun
 
 TOLERANCE = 1e-6
 """How far the export's predictions may be from the model's."""
+
+EXAMPLE_ROWS = 10_000
+"""Rows of a log on which an export is compared with its model."""
 
 PREDICTION, IMPUTATION = MODELS["prediction"], MODELS["imputation"]
 
@@ -101,17 +114,34 @@ class CompactNetwork(nn.Module):
 
 @torch.no_grad()
 def compact(model: CVRModel, example: Inputs) -> tuple[CompactModel, Compaction]:
-    """Export a model of the architecture `masked` for prediction; return the export and what it left out.
+    """Export a model of the architecture `masked` for prediction.
 
     The imputation model is left out. Of the prediction model go the columns of an embedding table of which nothing is
     in use, and with the backbones `mlp` and `ncf` the inputs that they fed, every hidden unit that nothing reads, and
     every one that reads nothing, whose constant value moves into the bias of what read it; batch normalisation is
     folded into the layers. On other backbones layers keep their shapes. Zeros within what is kept stay zeros.
 
-    example: a batch of inputs with at least one real token of every embedded feature, from which the place of every
-    table in the encoder's output is found, and on which the export is compared with the model.
-    Raises ValueError for a model of another architecture, for an example without a token of some feature, and
-    RuntimeError if the predictions differ by more than 1e-6.
+    Parameters
+    ----------
+    model : CVRModel
+        Left as it is.
+    example : Inputs
+        A batch with at least one real token of every embedded feature, from which the place of every table in the
+        encoder's output is found, and on which the export is compared with the model.
+
+    Returns
+    -------
+    CompactModel
+        The export, which owns its weights.
+    Compaction
+        What it left out.
+
+    Raises
+    ------
+    ValueError
+        For a model of another architecture, and for an example without a token of some feature.
+    RuntimeError
+        If the predictions differ by more than 1e-6.
     """
     architecture = model.architecture
     if not isinstance(architecture, Masked):
@@ -325,3 +355,49 @@ def _report(model: CVRModel, architecture: Masked, made: CompactModel, differenc
 def _counts(architecture: Masked, model: str, kind: str) -> tuple[int, int]:
     masks = [each.mask for each in architecture.coordinates(model, (kind,))]
     return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+
+
+def compact_run(run: str | Path, log: str | Path, out: str | Path) -> Compaction:
+    """Export the model of a run folder to a file that predicts without this package, for batches of any size.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run folder.
+    log : str or Path
+        CSV or Parquet with the run's features; its first rows are the example that `compact` takes.
+    out : str or Path
+        A `.pt2` file, which `torch.export.load` reads.
+
+    Returns
+    -------
+    Compaction
+        What the export left out.
+    """
+    trained = TrainedRun.load(run)
+    raw = RawLog.open(log, trained.schema.features, encoding=trained.config["encoding"])
+    _, features = next(raw.batches(EXAMPLE_ROWS, rows=False))
+    loader = TensorLoader.from_encoded(trained.vocabulary.transform(features), {}, batch_size=EXAMPLE_ROWS)
+    example, _ = next(loader.in_order())
+    made, found = compact(trained.model, example)
+    rows = torch.export.Dim("rows", min=1)
+    program = torch.export.export(made, (example,), dynamic_shapes=({name: {0: rows} for name in example},))
+    torch.export.save(program, out)
+    return found
+
+
+def main() -> None:
+    """Export what the command line names, and say what that left out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("run", "log", "out"):
+        parser.add_argument(name)
+    given = parser.parse_args()
+    found = compact_run(given.run, given.log, given.out)
+    print(
+        f"{found.before:,} parameters, {found.after:,} in the export (embeddings {found.embeddings_before:,}, "
+        f"{found.embeddings_after:,}); predictions differ by {found.largest_difference:.1e} at most: {given.out}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from cvr_plugins.architectures import DCNV2, MLP, DeepFM, Masked, Towers, compact
+from cvr_plugins.architectures import DCNV2, MLP, NCF, DeepFM, Masked, Towers
 from cvr_plugins.contracts import Layout
 from cvr_plugins.model import CVRModel
 from cvr_plugins.objectives import DR, AdapSL
+from cvr_plugins.rechub import TensorLoader, predict, run
+from cvr_plugins.rechub.trained import TrainedRun
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
+from compact import compact
 
 USERS, TAGS, WIDTH = 12, 7, 6
 
@@ -84,8 +95,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("keep", [1.0, 0.5, 0.1, 0.02, 0.0])
-@pytest.mark.parametrize("train_ctr", [True, False])
+@pytest.mark.parametrize(("keep", "train_ctr"), [(1.0, True), (0.5, False), (0.1, True), (0.02, False), (0.0, True)])
 def test_predictions_are_equal(name, keep, train_ctr):
     backbone, network = NETWORKS[name]
     known = {} if train_ctr else {"propensity": "uniform", "train_ctr": False}
@@ -137,6 +147,33 @@ def test_dead_units_go_and_their_constants_stay():
     torch.testing.assert_close(made(inputs(50, 3)), model.eval()(inputs(50, 3)), rtol=0, atol=1e-6)
 
 
+class TwoTables(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.user, self.item = nn.Embedding(9, 4), nn.Embedding(7, 4)
+
+    def forward(self, x):
+        return torch.cat([self.user(x["user"]), self.item(x["item"])], dim=1)
+
+
+def test_dead_units_of_ncf_go():
+    torch.manual_seed(0)
+    objective = AdapSL(propensity="uniform", train_ctr=False)
+    model = CVRModel(TwoTables(), Masked(Layout((4, 4)), objective.heads, backbone=NCF), objective)
+    with torch.no_grad():
+        shared, private = (w.coordinates("cvr") for w in model.architecture.weights() if w.kind == "linear")
+        for each in (shared[0], private[0]):
+            gone = torch.zeros_like(each.mask)
+            gone[:3] = True
+            each.drop(gone.flatten())
+    x = {"user": torch.arange(7), "item": torch.arange(7)}
+    made, report = compact(model, x)
+    layers = [tuple(m.weight.shape) for m in made.networks["cvr"].modules() if isinstance(m, nn.Linear)]
+    assert layers == [(13, 8), (13, 13), (1, 13)]
+    torch.testing.assert_close(made(x), model.eval()(x), rtol=0, atol=1e-6)
+    assert report.embeddings_after == (9 + 7) * 4
+
+
 def test_shares_are_those_of_the_masks():
     model = build()
     with torch.no_grad():
@@ -177,3 +214,26 @@ def test_other_architectures_are_refused():
     model = CVRModel(Encoder(), Towers(LAYOUT, objective.heads, backbone=MLP), objective)
     with pytest.raises(ValueError, match="architecture 'masked'; got one of Towers"):
         compact(model, inputs())
+
+
+def test_a_run_folder_becomes_a_file_that_predicts_as_the_run_did(shop, tmp_path):
+    pruned = {"warm_up": 0, "prune_rate": 0.2, "target_sparsity": 0.9, "prune": ["embeddings", "linear"]}
+    folder, out = tmp_path / "run", tmp_path / "model.pt2"
+    run({**shop.config, "model": "AdapSL", "propensity": "logistic_ids", "epochs": 4, **pruned}, folder=folder)
+    command = [sys.executable, compact.__code__.co_filename, folder, shop.path, out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after = (int(number.replace(",", "")) for number in re.findall(r"(\d[\d,]*) (?:para|in )", done.stdout))
+    assert after < before
+    trained = TrainedRun.load(folder)
+    encoded = trained.vocabulary.transform(pd.read_parquet(shop.path))
+    ((x, _),) = TensorLoader.from_encoded(encoded, {}, batch_size=600).in_order()
+    program = torch.export.load(out).module()
+    with torch.no_grad():
+        again = program(x).numpy()
+    predict(folder, shop.path, tmp_path / "scored.parquet")
+    scored = pd.read_parquet(tmp_path / "scored.parquet")
+    for column, task in enumerate(trained.model.tasks):
+        np.testing.assert_allclose(again[:, column], scored[f"p_{task}"], rtol=0, atol=2e-6)
+    one = {name: values[:1] for name, values in x.items()}
+    np.testing.assert_allclose(program(one).detach().numpy(), again[:1], rtol=0, atol=1e-6)
