@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,9 +95,8 @@ class NCF(MLP):
         layout: Layout,
         *,
         dims: Sequence[int] = (16, 16),
-        activation: str = "relu",
-        dropout: float = 0.0,
         batch_norm: bool = False,
+        **options: Any,
     ) -> None:
         if len(layout.embedded) != 2 or layout.dense:
             names = ", ".join(layout.names) or f"{len(layout.embedded)} fields"
@@ -104,8 +104,8 @@ class NCF(MLP):
                 f"The backbone 'ncf' takes two embeddings, of a user and an item; got {names} and {layout.dense} dense "
                 "values. Name the two in inputs, or choose the backbone 'mlp'."
             )
-        super().__init__(layout, dims=dims, activation=activation, dropout=dropout, batch_norm=batch_norm)
-        self._mlp = functools.partial(MLP, dims=dims, activation=activation, dropout=dropout, batch_norm=batch_norm)
+        super().__init__(layout, dims=dims, batch_norm=batch_norm, **options)
+        self._mlp: Callable[[Layout], MLP] = functools.partial(MLP, dims=dims, batch_norm=batch_norm, **options)
 
     def without_fields(self, width: int) -> MLP:
         """Return the MLP that takes this backbone's place on an input `[B, width]` that has no fields."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvr_plugins.architectures.backbones import logit_layer, read_logit
+from cvr_plugins.architectures.heads import check_heads
 from cvr_plugins.architectures.partly_shared import (
     Coordinates,
     PartlyShared,
@@ -163,9 +164,7 @@ class Masked(Architecture):
 
     def parameters_for(self, heads: Sequence[str], shared: bool = True) -> list[nn.Parameter]:
         """Return what the models of `heads` alone have, and with `shared` what the two models have in common."""
-        unknown = [head for head in heads if head not in self.heads]
-        if unknown:
-            raise ValueError(f"Unknown head {unknown[0]!r}; the heads are {list(self.heads)}.")
+        check_heads(self, heads)
         chosen: list[nn.Parameter] = []
         for head in dict.fromkeys(heads):
             chosen += [*self.networks[head].parameters(), *self.logits[head].parameters()]

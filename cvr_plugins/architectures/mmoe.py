@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cvr_plugins.architectures.heads import HeadTowers, split_parameters
+from cvr_plugins.architectures.heads import TowersOnTop, split_parameters
 from cvr_plugins.architectures.mixture import Experts, Gate, mix
-from cvr_plugins.contracts import Architecture, BackboneFactory, Layout, Outputs
+from cvr_plugins.contracts import BackboneFactory, Layout, Outputs
 from cvr_plugins.options import check_count
 
 
-class MMoE(Architecture):
+class MMoE(TowersOnTop):
     """Experts shared by all heads, weighted by a gate per head: z_k = w_k . tower_k(sum_i g_k(x)_i f_i(x)) + b_k.
 
     x: `[B, width]`; f_i: the i-th expert, a backbone, `[B, width] -> [B, H]`; g_k: the gate of head k,
     softmax(W_k x), `[B, n_experts]`; tower_k: an MLP of `tower_dims`; z_k: `[B]`.
-    n_experts: number of experts; gate_dims: widths of hidden ReLU layers in each gate, `()` for the paper's linear
-    gate; tower_dims: widths of each head's tower, `()` for a logit straight from the mixture; tower_activation,
-    tower_dropout, tower_batch_norm: as MLP's options, for the towers (the backbone has its own). head_options
-    replaces tower options for one head, under MLP's names: `{"cvr": {"dims": [64], "dropout": 0.2}}`.
 
-    Raises ValueError for a number of experts that is not a positive integer and for options that MLP refuses.
+    Parameters
+    ----------
+    layout, heads, backbone
+        As of Architecture.
+    n_experts
+        Number of experts, at least 1.
+    gate_dims
+        Widths of hidden ReLU layers in each gate, `()` for the paper's linear gate.
+    **tower_options
+        Those of TowersOnTop: head_options, tower_dims, tower_activation, tower_dropout, tower_batch_norm.
+
+    Raises
+    ------
+    ValueError
+        For another number of experts and for options that MLP refuses.
+
+    References
+    ----------
     Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018.
     """
 
@@ -34,26 +47,14 @@ class MMoE(Architecture):
         heads: Sequence[str],
         *,
         backbone: BackboneFactory,
-        head_options: Mapping[str, Mapping[str, Any]] | None = None,
         n_experts: int = 8,
         gate_dims: Sequence[int] = (),
-        tower_dims: Sequence[int] = (40,),
-        tower_activation: str = "relu",
-        tower_dropout: float = 0.0,
-        tower_batch_norm: bool = True,
+        **tower_options: Any,
     ) -> None:
-        super().__init__(layout, heads, backbone=backbone, head_options=head_options)
+        super().__init__(layout, heads, backbone=backbone, **tower_options)
         self.experts = Experts(lambda: backbone(layout), check_count("n_experts", n_experts))
         self.gates = nn.ModuleDict({head: Gate(layout.width, n_experts, gate_dims) for head in self.heads})
-        self.towers = HeadTowers(
-            self.experts.output_dim,
-            self.heads,
-            dims=tower_dims,
-            activation=tower_activation,
-            dropout=tower_dropout,
-            batch_norm=tower_batch_norm,
-            head_options=head_options,
-        )
+        self.towers = self._new_towers(self.experts.output_dim)
 
     def forward(self, x: Tensor) -> Outputs:
         """Map `x [B, width]` to one logit per head."""

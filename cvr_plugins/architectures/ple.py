@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cvr_plugins.architectures.heads import HeadTowers, split_parameters
+from cvr_plugins.architectures.heads import TowersOnTop, split_parameters
 from cvr_plugins.architectures.mixture import Experts, Gate, mix
-from cvr_plugins.contracts import Architecture, Backbone, BackboneFactory, Layout, Outputs
+from cvr_plugins.contracts import Backbone, BackboneFactory, Layout, Outputs
 from cvr_plugins.options import check_count
 
 
@@ -58,24 +58,43 @@ def _mix_one(weights: Tensor, outputs: Tensor) -> Tensor:
     return mix(weights.unsqueeze(1), outputs).squeeze(1)
 
 
-class PLE(Architecture):
+class PLE(TowersOnTop):
     """Levels of shared and head-specific experts, then a tower per head: z_k = w_k . tower_k(y_k) + b_k.
 
     x: `[B, width]`, the input of every path at the first level; y_k: `[B, H]`, head k's mixture after the last level
     (see ExtractionLevel; with one level this is the paper's CGC model); tower_k: an MLP of `tower_dims`; z_k: `[B]`.
-    n_shared_experts: shared experts of a level; n_specific_experts: experts of each head in a level; n_levels: number
-    of levels; gate_dims: widths of hidden ReLU layers in each gate, `()` for the paper's linear gate; tower_dims:
-    widths of each head's tower, `()` for a logit straight from the mixture; tower_activation, tower_dropout,
-    tower_batch_norm: as MLP's options, for the towers (the backbone has its own). head_options replaces tower options
-    for one head, under MLP's names: `{"cvr": {"dims": [64], "dropout": 0.2}}`.
 
+    Parameters
+    ----------
+    layout, heads, backbone
+        As of Architecture.
+    n_shared_experts
+        Shared experts of a level, at least 1.
+    n_specific_experts
+        Experts of each head in a level, at least 1.
+    n_levels
+        Number of levels, at least 1.
+    gate_dims
+        Widths of hidden ReLU layers in each gate, `()` for the paper's linear gate.
+    **tower_options
+        Those of TowersOnTop: head_options, tower_dims, tower_activation, tower_dropout, tower_batch_norm.
+
+    Raises
+    ------
+    ValueError
+        For other numbers of experts or levels, for options that MLP refuses and for a backbone that cannot be built on
+        a mixture.
+
+    Notes
+    -----
     Experts of the first level are backbones on `x`; those above it see a mixture, which has no fields left: there the
     backbone is built on `Layout((H,))`, unless it offers `without_fields(width)`, as DeepFM does (an MLP of its dims).
     Below the last level a head's experts also feed the shared path and so every head: they then count as shared.
 
-    Raises ValueError for numbers of experts or levels that are not positive integers, for options that MLP refuses and
-    for a backbone that cannot be built on a mixture. Tang et al., Progressive Layered Extraction (PLE): A Novel
-    Multi-Task Learning (MTL) Model for Personalized Recommendations, RecSys 2020.
+    References
+    ----------
+    Tang et al., Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
+    Recommendations, RecSys 2020.
     """
 
     def __init__(
@@ -84,17 +103,13 @@ class PLE(Architecture):
         heads: Sequence[str],
         *,
         backbone: BackboneFactory,
-        head_options: Mapping[str, Mapping[str, Any]] | None = None,
         n_shared_experts: int = 4,
         n_specific_experts: int = 4,
         n_levels: int = 1,
         gate_dims: Sequence[int] = (),
-        tower_dims: Sequence[int] = (40,),
-        tower_activation: str = "relu",
-        tower_dropout: float = 0.0,
-        tower_batch_norm: bool = True,
+        **tower_options: Any,
     ) -> None:
-        super().__init__(layout, heads, backbone=backbone, head_options=head_options)
+        super().__init__(layout, heads, backbone=backbone, **tower_options)
         check_count("n_shared_experts", n_shared_experts)
         check_count("n_specific_experts", n_specific_experts)
         check_count("n_levels", n_levels)
@@ -111,15 +126,7 @@ class PLE(Architecture):
             )
             levels.append(level)
         self.levels = nn.ModuleList(levels)
-        self.towers = HeadTowers(
-            levels[-1].output_dim,
-            self.heads,
-            dims=tower_dims,
-            activation=tower_activation,
-            dropout=tower_dropout,
-            batch_norm=tower_batch_norm,
-            head_options=head_options,
-        )
+        self.towers = self._new_towers(levels[-1].output_dim)
 
     def forward(self, x: Tensor) -> Outputs:
         """Map `x [B, width]` to one logit per head."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvr_plugins.architectures.backbones import logit_layer, read_logit
+from cvr_plugins.architectures.heads import split_parameters
 from cvr_plugins.contracts import Architecture, BackboneFactory, Layout, Outputs
 
 
@@ -38,4 +39,4 @@ class Towers(Architecture):
 
     def parameters_for(self, heads: Sequence[str], shared: bool = True) -> list[nn.Parameter]:
         """Return the towers' parameters of `heads`; towers share no layer."""
-        return [p for head in heads for part in (self.towers, self.logits) for p in part[head].parameters()]
+        return split_parameters(self, [self.towers, self.logits], heads, shared)

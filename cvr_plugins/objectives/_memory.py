@@ -111,16 +111,8 @@ class RowMemory(nn.Module):
             added = torch.cat([before.to(added.device), added])
         self.register_buffer(key, added)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        error_messages = rest[-1]
         # A state without `seen` is not one of a memory: the rows held stay, and the missing key is reported.
         if prefix + "seen" in state_dict:
             found = {
@@ -130,15 +122,13 @@ class RowMemory(nn.Module):
             }
             problem = _inconsistency(found)
             if problem:
-                error_msgs.append(f"The rows under {prefix!r} are not those of one memory: {problem}.")
+                error_messages.append(f"The rows under {prefix!r} are not those of one memory: {problem}.")
                 return
             for key in [key for key in self._buffers if key.startswith((_VALUES, _WIDTH))]:
                 del self._buffers[key]
             for key, value in found.items():
                 self.register_buffer(key, torch.empty_like(value, device=self.seen.device))
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         for key, buffer in list(self._buffers.items()):
             if buffer is not None and buffer.dim() and len(buffer) > self.capacity:
                 self.register_buffer(key, buffer[-self.capacity :].clone())

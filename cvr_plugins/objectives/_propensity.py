@@ -1,4 +1,4 @@
-"""The propensities that weighted losses divide by, from the CTR head or from a model fitted before training."""
+"""What objectives that divide by the propensity of a click have in common: where it comes from, and its weights."""
 
 from __future__ import annotations
 
@@ -7,53 +7,51 @@ from torch import Tensor
 from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs
 from cvr_plugins.functional import bias_weight, known_propensity, propensity, variance_weight
 from cvr_plugins.objectives._labels import check_labels
+from cvr_plugins.options import check_choice, check_number
+from cvr_plugins.propensities import NAMES
 
 
-def needs_with(needs: tuple[str, ...], source: str) -> tuple[str, ...]:
-    """Return the labels that an objective of these `needs` is trained on if its propensity is from `source`."""
-    return needs if source == CTR_TOWER else (*needs, "propensity")
+class PropensityWeighted(Objective):
+    """An objective with weights of the propensity p of a click, `[B]`, without gradient, clipped to [floor, 1].
 
-
-def click_propensity(objective: Objective, out: Outputs, y: Labels, floor: float) -> Tensor:
-    """`clip(p, floor, 1)`, p the propensity of a click, detached, `[B]`. Raises ValueError if the batch lacks it."""
-    if objective.propensity == CTR_TOWER:
-        return propensity(out.logits["ctr"], floor)
-    return known_propensity(_given(objective, y), floor)
-
-
-def no_click_propensity(objective: Objective, out: Outputs, y: Labels, floor: float) -> Tensor:
-    """`clip(1 - p, floor, 1)`, p the propensity of a click, detached, `[B]`.
-
-    Raises ValueError if the batch lacks it.
+    p is the sigmoid of the head `ctr`, or of a model that was fitted before training and travels with the labels.
     """
-    if objective.propensity == CTR_TOWER:
-        return propensity(-out.logits["ctr"], floor)
-    return known_propensity(1 - _given(objective, y), floor)
 
+    propensity_floor: float
 
-def variance_weights(objective: Objective, out: Outputs, y: Labels, floor: float) -> Tensor:
-    """`(1 - p) / p^2`, p the clipped propensity of a click, detached, `[B]`: see `functional.variance_weight`.
+    def _set_propensity(self, source: str, floor: float) -> None:
+        self.propensity = check_choice("propensity", source, NAMES)
+        self.propensity_floor = check_number("propensity_floor", floor, low=0, high=1, open_low=True)
+        if self.propensity != CTR_TOWER:
+            self.needs = (*self.needs, "propensity")
 
-    Raises ValueError if the batch lacks the propensity.
-    """
-    if objective.propensity == CTR_TOWER:
-        return variance_weight(out.logits["ctr"], floor)
-    p = known_propensity(_given(objective, y), floor)
-    return (1 - p) / p.square()
+    def _click_propensity(self, out: Outputs, y: Labels) -> Tensor:
+        """`clip(p, floor, 1)`. Raises ValueError if the batch lacks the propensity, as the others do."""
+        if self.propensity == CTR_TOWER:
+            return propensity(out.logits["ctr"], self.propensity_floor)
+        return known_propensity(self._known(y), self.propensity_floor)
 
+    def _no_click_propensity(self, out: Outputs, y: Labels) -> Tensor:
+        """`clip(1 - p, floor, 1)`."""
+        if self.propensity == CTR_TOWER:
+            return propensity(-out.logits["ctr"], self.propensity_floor)
+        return known_propensity(1 - self._known(y), self.propensity_floor)
 
-def bias_weights(objective: Objective, out: Outputs, y: Labels, floor: float) -> Tensor:
-    """`(1 - p)^2 / p^3`, p the clipped propensity of a click, detached, `[B]`: see `functional.bias_weight`.
+    def _variance_weights(self, out: Outputs, y: Labels) -> Tensor:
+        """`(1 - p) / p^2` of the clipped p: see `functional.variance_weight`."""
+        if self.propensity == CTR_TOWER:
+            return variance_weight(out.logits["ctr"], self.propensity_floor)
+        p = self._click_propensity(out, y)
+        return (1 - p) / p.square()
 
-    Raises ValueError if the batch lacks the propensity.
-    """
-    if objective.propensity == CTR_TOWER:
-        return bias_weight(out.logits["ctr"], floor)
-    p = known_propensity(_given(objective, y), floor)
-    return (1 - p).square() / p.pow(3)
+    def _bias_weights(self, out: Outputs, y: Labels) -> Tensor:
+        """`(1 - p)^2 / p^3` of the clipped p: see `functional.bias_weight`."""
+        if self.propensity == CTR_TOWER:
+            return bias_weight(out.logits["ctr"], self.propensity_floor)
+        p = self._click_propensity(out, y)
+        return (1 - p).square() / p.pow(3)
 
-
-def _given(objective: Objective, y: Labels) -> Tensor:
-    check_labels(type(objective).__name__, ("propensity",), y)
-    assert y.propensity is not None
-    return y.propensity
+    def _known(self, y: Labels) -> Tensor:
+        check_labels(type(self).__name__, ("propensity",), y)
+        assert y.propensity is not None
+        return y.propensity

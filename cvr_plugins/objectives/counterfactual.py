@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, sigmoid
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs, Phase
+from cvr_plugins.contracts import CTR_TOWER, Labels, Outputs, Phase
 from cvr_plugins.functional import bce, ctcvr_nll, weighted_mean
-from cvr_plugins.objectives._propensity import bias_weights, click_propensity, needs_with, variance_weights
+from cvr_plugins.objectives._ctr import OptionalCTR
+from cvr_plugins.objectives._propensity import PropensityWeighted
 from cvr_plugins.options import check_choice, check_flag, check_number
-from cvr_plugins.propensities import NAMES
 
 IMPUTATION_WEIGHTS = ("inverse", "variance", "bias", "mse")
 
 
-class IPS(Objective):
+class IPS(PropensityWeighted, OptionalCTR):
     """Clicked rows weighted by the inverse of their click propensity: the objective of Multi-IPW and ESCM2-IPS.
 
     `L = L_ctr + lambda_cvr * L_ips + lambda_ctcvr * L_ctcvr` with
@@ -53,29 +53,17 @@ class IPS(Objective):
         train_ctr: bool = True,
     ) -> None:
         super().__init__()
-        self.propensity = check_choice("propensity", propensity, NAMES)
-        self.needs = needs_with(self.needs, self.propensity)
-        self.propensity_floor = check_number("propensity_floor", propensity_floor, low=0, high=1, open_low=True)
+        self._set_propensity(propensity, propensity_floor)
         self.self_normalized = check_flag("self_normalized", self_normalized)
         self.lambda_cvr = check_number("lambda_cvr", lambda_cvr, low=0, open_low=True)
         self.lambda_ctcvr = check_number("lambda_ctcvr", lambda_ctcvr, low=0)
-        self.train_ctr = check_flag("train_ctr", train_ctr)
-        if not self.train_ctr:
-            self._leave_out_ctr()
-
-    def _leave_out_ctr(self) -> None:
-        if self.propensity == CTR_TOWER or self.lambda_ctcvr:
+        self._set_train_ctr(train_ctr)
+        if not self.train_ctr and (self.propensity == CTR_TOWER or self.lambda_ctcvr):
             raise ValueError(
                 "train_ctr=False needs a propensity that is fitted before training, such as "
                 "propensity='logistic_ids', and lambda_ctcvr=0: without the CTR task there is no p_ctr; got "
                 f"propensity={self.propensity!r}, lambda_ctcvr={self.lambda_ctcvr:g}."
             )
-        # A head that no term trains would predict noise: it is not built.
-        self.heads = tuple(head for head in self.heads if head != "ctr")
-        self.tasks = ("cvr",)
-        self.ctr_terms = ()
-        kept = {term: tuple(head for head in heads if head != "ctr") for term, heads in self.stops.items()}
-        self.stops = {term: heads for term, heads in kept.items() if heads and term not in ("ctr", "ctcvr")}
 
     def loss(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
         """Return the terms `ctr`, `cvr` and, unless `lambda_ctcvr` is 0, `ctcvr`; without `train_ctr` no `ctr`."""
@@ -88,10 +76,6 @@ class IPS(Objective):
             terms["ctcvr"] = self.lambda_ctcvr * ctcvr_nll(ctr, cvr, y.click_and_conversion).mean()
         return terms
 
-    def predict(self, out: Outputs) -> dict[str, Tensor]:
-        """Return `p_cvr` and, with the CTR task, `p_ctr` and `p_ctcvr = p_ctr * p_cvr`, each `[B]`."""
-        return super().predict(out) if self.train_ctr else {"cvr": sigmoid(out.logits["cvr"])}
-
     def _cvr_terms(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
         error = bce(out.logits["cvr"], y.conversion)
         weights = self._weights(out, y)
@@ -99,7 +83,7 @@ class IPS(Objective):
 
     def _weights(self, out: Outputs, y: Labels) -> Tensor:
         """The weights of the observed errors, without gradient, 0 in unclicked rows, `[B]`."""
-        return y.click / click_propensity(self, out, y, self.propensity_floor)
+        return y.click / self._click_propensity(out, y)
 
 
 class DR(IPS):
@@ -214,14 +198,12 @@ class DR(IPS):
         }
 
     def _imputation_weights(self, out: Outputs, y: Labels) -> Tensor:
-        floor = self.propensity_floor
         if self.imputation_weights == "inverse":
-            return y.click / click_propensity(self, out, y, floor)
+            return y.click / self._click_propensity(out, y)
         if self.imputation_weights == "variance":
-            return y.click * variance_weights(self, out, y, floor)
+            return y.click * self._variance_weights(out, y)
         share = 1.0 if self.imputation_weights == "bias" else self.bias_share
-        mixed = share * bias_weights(self, out, y, floor) + (1 - share) * variance_weights(self, out, y, floor)
-        return y.click * mixed
+        return y.click * (share * self._bias_weights(out, y) + (1 - share) * self._variance_weights(out, y))
 
     def _imputed_error(self, imputation: Tensor, cvr: Tensor) -> Tensor:
         return softplus(imputation) if self.imputes == "error" else bce(cvr, imputation.sigmoid())

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs
+from cvr_plugins.contracts import CTR_TOWER, Labels, Outputs
 from cvr_plugins.functional import bce, ctcvr_nll, weighted_mean
-from cvr_plugins.objectives._propensity import click_propensity, needs_with, no_click_propensity
-from cvr_plugins.options import check_choice, check_flag, check_number
-from cvr_plugins.propensities import NAMES
+from cvr_plugins.objectives._propensity import PropensityWeighted
+from cvr_plugins.options import check_flag, check_number
 
 
-class DCMT(Objective):
+class DCMT(PropensityWeighted):
     """CVR on clicked rows, its complement on unclicked rows, both propensity-weighted and softly tied together.
 
     `L = L_ctr + lambda_cvr * (L_factual + L_counterfactual) + lambda_constraint * L_constraint
@@ -59,9 +58,7 @@ class DCMT(Objective):
         lambda_ctcvr: float = 1.0,
     ) -> None:
         super().__init__()
-        self.propensity = check_choice("propensity", propensity, NAMES)
-        self.needs = needs_with(self.needs, self.propensity)
-        self.propensity_floor = check_number("propensity_floor", propensity_floor, low=0, high=1, open_low=True)
+        self._set_propensity(propensity, propensity_floor)
         self.self_normalized = check_flag("self_normalized", self_normalized)
         self.lambda_cvr = check_number("lambda_cvr", lambda_cvr, low=0, open_low=True)
         self.lambda_constraint = check_number("lambda_constraint", lambda_constraint, low=0)
@@ -73,12 +70,12 @@ class DCMT(Objective):
         unclicked = 1 - y.click
         factual = weighted_mean(
             bce(cvr, y.conversion),
-            y.click / click_propensity(self, out, y, self.propensity_floor),
+            y.click / self._click_propensity(out, y),
             normalize=self.self_normalized,
         )
         flipped = weighted_mean(
             bce(counterfactual, torch.ones_like(counterfactual)),
-            unclicked / no_click_propensity(self, out, y, self.propensity_floor),
+            unclicked / self._no_click_propensity(out, y),
             normalize=self.self_normalized,
         )
         terms = {

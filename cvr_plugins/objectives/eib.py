@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, sigmoid
+from torch import Tensor
 
-from cvr_plugins.contracts import Labels, Objective, Outputs, Phase
+from cvr_plugins.contracts import Labels, Outputs, Phase
 from cvr_plugins.functional import bce, masked_mean
-from cvr_plugins.options import check_choice, check_flag, check_number
+from cvr_plugins.objectives._ctr import OptionalCTR
+from cvr_plugins.options import check_choice, check_number
 
 FITS = ("conversion", "error")
 
 
-class EIB(Objective):
+class EIB(OptionalCTR):
     """Clicked rows by their error, unclicked rows by an imputed one; no propensity.
 
     `L = L_ctr + lambda_cvr * L_eib + lambda_imputation * L_imp` with `L_ctr = mean_D bce(o, p_ctr)`,
@@ -55,12 +56,7 @@ class EIB(Objective):
         self.fits = check_choice("fits", fits, FITS)
         self.lambda_cvr = check_number("lambda_cvr", lambda_cvr, low=0, open_low=True)
         self.lambda_imputation = check_number("lambda_imputation", lambda_imputation, low=0, open_low=True)
-        self.train_ctr = check_flag("train_ctr", train_ctr)
-        if not self.train_ctr:
-            self.heads = ("cvr", "imputation")
-            self.tasks = ("cvr",)
-            self.stops = {"cvr": ("imputation",), "imputation": ("cvr",)}
-            self.ctr_terms = ()
+        self._set_train_ctr(train_ctr)
         trained = ("ctr", "cvr") if self.train_ctr else ("cvr",)
         self.phases = (
             Phase("imputation", terms=("imputation",), trains=("imputation",), shared=False),
@@ -81,7 +77,3 @@ class EIB(Objective):
             "imputation": self.lambda_imputation * masked_mean(misfit, y.click),
         }
         return {"ctr": bce(out.logits["ctr"], y.click).mean(), **terms} if self.train_ctr else terms
-
-    def predict(self, out: Outputs) -> dict[str, Tensor]:
-        """Return `p_cvr` and, with the CTR task, `p_ctr` and `p_ctcvr = p_ctr * p_cvr`, each `[B]`."""
-        return super().predict(out) if self.train_ctr else {"cvr": sigmoid(out.logits["cvr"])}

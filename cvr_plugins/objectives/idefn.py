@@ -8,14 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cvr_plugins.contracts import Inputs, Labels, Objective, Outputs
+from cvr_plugins.contracts import Inputs, Labels, Outputs
 from cvr_plugins.functional import bce
+from cvr_plugins.objectives._ctr import OptionalCTR
 from cvr_plugins.objectives._memory import RowMemory
 from cvr_plugins.options import check_choice, check_count, check_flag, check_number
 from cvr_plugins.transport import Plan, pseudo_positives, relaxed_partial_transport, squared_distances
 
 
-class IdeFN(Objective):
+class IdeFN(OptionalCTR):
     """CVR over the entire space: clicked rows by their label, unclicked rows by one that transport gives them.
 
     `L = L_ctr + gamma * (alpha * L_clicked + (1 - alpha) * L_unclicked)` with
@@ -74,15 +75,9 @@ class IdeFN(Objective):
         self.max_iterations = check_count("max_iterations", max_iterations)
         self.tolerance = check_number("tolerance", tolerance, low=0)
         self.relabel: Literal["mass", "argmax"] = check_choice("relabel", relabel, ("mass", "argmax"))
-        self.train_ctr = check_flag("train_ctr", train_ctr)
+        self._set_train_ctr(train_ctr)
         self.unclicked = check_flag("unclicked", unclicked)
         self.memory = RowMemory(check_count("memory_size", memory_size))
-        if not self.train_ctr:
-            # A head that no term trains would predict noise: it is not built.
-            self.heads = ("cvr",)
-            self.tasks = ("cvr",)
-            self.stops = {}
-            self.ctr_terms = ()
 
     @property
     def memory_size(self) -> int:
@@ -110,10 +105,6 @@ class IdeFN(Objective):
             label = torch.zeros_like(cvr) if pseudo is None else pseudo
             terms["unclicked"] = self.gamma * (1 - self.alpha) * (rows * bce(cvr, label)).mean()
         return terms
-
-    def predict(self, out: Outputs) -> dict[str, Tensor]:
-        """Return `p_cvr` and, with the CTR task, `p_ctr` and `p_ctcvr = p_ctr * p_cvr`, each `[B]`."""
-        return super().predict(out) if self.train_ctr else {"cvr": torch.sigmoid(out.logits["cvr"])}
 
     def after_batch(self, out: Outputs, y: Labels, x: Inputs) -> None:
         """Put the batch's converted rows into the memory. Raises ValueError if its features are not the memory's."""

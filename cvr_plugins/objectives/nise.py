@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, sigmoid
+from torch import Tensor
 
-from cvr_plugins.contracts import Labels, Objective, Outputs
+from cvr_plugins.contracts import Labels, Outputs
 from cvr_plugins.functional import bce, binary_entropy, masked_mean
+from cvr_plugins.objectives._ctr import OptionalCTR
 from cvr_plugins.options import check_flag
 
 
-class NISE(Objective):
+class NISE(OptionalCTR):
     """CVR over the entire space: clicked rows by their label, unclicked rows by the entropy of their prediction.
 
     `L = L_ctr + w * L_cvr` with `L_ctr = mean_D bce(o, p_ctr)`,
@@ -35,14 +36,8 @@ class NISE(Objective):
 
     def __init__(self, *, train_ctr: bool = True, unclicked: bool = True) -> None:
         super().__init__()
-        self.train_ctr = check_flag("train_ctr", train_ctr)
+        self._set_train_ctr(train_ctr)
         self.unclicked = check_flag("unclicked", unclicked)
-        if not self.train_ctr:
-            # A head that no term trains would predict noise: it is not built.
-            self.heads = ("cvr",)
-            self.tasks = ("cvr",)
-            self.stops = {}
-            self.ctr_terms = ()
 
     def loss(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
         """Return the terms `ctr`, `cvr` (clicked rows) and `unclicked`, without those switched off."""
@@ -55,7 +50,3 @@ class NISE(Objective):
         else:
             terms["cvr"] = masked_mean(errors, y.click)
         return terms
-
-    def predict(self, out: Outputs) -> dict[str, Tensor]:
-        """Return `p_cvr` and, with the CTR task, `p_ctr` and `p_ctcvr = p_ctr * p_cvr`, each `[B]`."""
-        return super().predict(out) if self.train_ctr else {"cvr": sigmoid(out.logits["cvr"])}

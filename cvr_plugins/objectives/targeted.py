@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from cvr_plugins.contracts import CTR_TOWER, Labels, Outputs
-from cvr_plugins.objectives._propensity import click_propensity
 from cvr_plugins.objectives.counterfactual import DR
 
 
@@ -68,7 +67,7 @@ class TargetedDR(DR):
 
     def _weights(self, out: Outputs, y: Labels) -> Tensor:
         floor = self.propensity_floor
-        odds = 1 / click_propensity(self, out, y, floor).clamp(max=max(floor, 1 - floor)) - 1
+        odds = 1 / self._click_propensity(out, y).clamp(max=max(floor, 1 - floor)) - 1
         unclicked = ((1 - y.click) * odds).sum()
         squares = (y.click * odds.square()).sum()
         scale = torch.where(squares > 0, unclicked / squares, torch.zeros_like(squares))

@@ -184,28 +184,18 @@ class PseudoLabelStore(nn.Module):
             label += len(uniform)
         self.ptr = nn.functional.pad(count.cumsum(0), (1, 0))
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        error_messages = rest[-1]
         # An incomplete state is reported by torch, as the keys that it lacks.
         found: dict[str, Any] = {name: state_dict.get(prefix + name) for name in ("ptr", "item", "value")}
         if all(value is not None for value in found.values()):
             problem = _inconsistency(found, self.n_items)
             if problem:
-                error_msgs.append(f"The labels under {prefix!r} are not those of a label store: {problem}.")
+                error_messages.append(f"The labels under {prefix!r} are not those of a label store: {problem}.")
                 return
             for name, value in found.items():
                 setattr(self, name, getattr(self, name).new_empty(value.shape))
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _padded_blocks(padded: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:

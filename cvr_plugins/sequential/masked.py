@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from cvr_plugins.options import check_count, check_flag, check_number
-from cvr_plugins.sequential._tensors import check_integers, check_item_ids
 from cvr_plugins.sequential.encoder import SessionEncoder
 from cvr_plugins.sequential.heads import MaskedItemHead
 from cvr_plugins.sequential.masking import append_mask, mask_items
-from cvr_plugins.sequential.sessions import checked_sessions, latest_events
+from cvr_plugins.sequential.sessions import checked_candidates, checked_sessions, latest_events
 
 
 class MaskedItemCore(nn.Module):
@@ -80,10 +79,7 @@ class MaskedItemCore(nn.Module):
 
         sequences: item ids `[B, W]`, padded by 0; items: ids `[B, C]`.
         """
-        candidates = check_integers("The items to score", items, 2).long()
-        check_item_ids("The items to score", candidates, self.encoder.n_items)
-        if len(candidates) != len(sequences):
-            raise ValueError(f"{len(candidates)} rows of items came with {len(sequences)} sessions; give one for each.")
+        candidates = checked_candidates(sequences, items, self.encoder.n_items)
         return self.mlm_head.score_items(self._next(sequences), candidates, self.encoder)
 
     @torch.no_grad()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from cvr_plugins.options import check_choice, check_count, check_flag, check_number
-from cvr_plugins.sequential._tensors import check_integers, check_item_ids
 from cvr_plugins.sequential.encoder import PARSEncoder
 from cvr_plugins.sequential.heads import MaskedItemHead
 from cvr_plugins.sequential.labels import Candidates, PseudoLabelStore
@@ -22,7 +21,7 @@ from cvr_plugins.sequential.losses import (
 )
 from cvr_plugins.sequential.masking import mask_items
 from cvr_plugins.sequential.processes import share_labels
-from cvr_plugins.sequential.sessions import PADDING, checked_sessions, distinct_items, latest_events
+from cvr_plugins.sequential.sessions import PADDING, checked_candidates, checked_sessions, distinct_items, latest_events
 
 PLLOrder = Literal["paper", "code"]
 
@@ -131,10 +130,7 @@ class PARSCore(nn.Module):
     @torch.no_grad()
     def score_items(self, sequences: Tensor, items: Tensor) -> Tensor:
         """Return the scores of the given items, `[B, C]`, -inf for id 0. sequences: `[B, W]`; items: ids `[B, C]`."""
-        candidates = check_integers("The items to score", items, 2).long()
-        check_item_ids("The items to score", candidates, self.encoder.n_items)
-        if len(candidates) != len(sequences):
-            raise ValueError(f"{len(candidates)} rows of items came with {len(sequences)} sessions; give one for each.")
+        candidates = checked_candidates(sequences, items, self.encoder.n_items)
         return candidate_scores(self.user_embedding(sequences), self.encoder.item_table(), candidates)
 
     @torch.no_grad()

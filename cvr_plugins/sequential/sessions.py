@@ -20,6 +20,15 @@ def checked_sessions(sequences: Tensor, n_items: int) -> Tensor:
     return sessions.long()
 
 
+def checked_candidates(sequences: Tensor, items: Tensor, n_items: int) -> Tensor:
+    """Return the items to score `[B, C]` as int64, or raise ValueError unless they are known ids for B sessions."""
+    candidates = check_integers("The items to score", items, 2).long()
+    check_item_ids("The items to score", candidates, n_items)
+    if len(candidates) != len(sequences):
+        raise ValueError(f"{len(candidates)} rows of items came with {len(sequences)} sessions; give one for each.")
+    return candidates
+
+
 def latest_events(sequences: Tensor, max_length: int) -> Tensor:
     """Return the last `max_length` events of each session, left-aligned, as wide as the longest needs.
 
