@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cvr_plugins.learners import LEARNERS, SCHEDULERS
+
 
 @dataclass(frozen=True)
 class Key:
@@ -67,10 +69,10 @@ KEYS: dict[str, Key] = {
     "embedding_size": Key(16, (int,), "width of every embedding", least=1),
     "embedding_std": Key(1e-4, (float,), "standard deviation of the embeddings' initial values, of mean 0", above=0.0),
     "dense": Key("raw", (str,), "dense values as they are, or tanh of the normalised value", ("raw", "tanh")),
-    "learner": Key("adam", (str,), "optimiser", ("adam", "adamw", "sgd", "adagrad", "rmsprop")),
+    "learner": Key("adam", (str,), "optimiser", tuple(LEARNERS)),
     "learning_rate": Key(1e-3, (float,), "step size of the optimiser", least=0.0),
     "weight_decay": Key(1e-5, (float,), "weight decay of the optimiser", least=0.0),
-    "scheduler": Key(None, (str, _NONE), "class of torch.optim.lr_scheduler, stepped once per epoch"),
+    "scheduler": Key(None, (str, _NONE), "class of torch.optim.lr_scheduler, stepped once per epoch", SCHEDULERS),
     "scheduler_params": Key({}, (dict,), "arguments of the scheduler"),
     "epochs": Key(50, (int,), "epochs at most", least=1),
     "stopping_step": Key(5, (int,), "epochs without improvement after which training stops", least=1),

@@ -171,7 +171,7 @@ def _checked(key: str, spec: Key, value: Any) -> Any:
     if not fits or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
         kinds = " or ".join(_KIND_NAMES[kind] for kind in spec.kinds)
         raise ConfigError(f"{key} must be {kinds} ({spec.help}); got {value!r}.{_quoting(spec, value)}")
-    if spec.choices and value not in spec.choices:
+    if spec.choices and value is not None and value not in spec.choices:
         hint = did_you_mean(value, spec.choices)
         known = f"{key} must be one of {', '.join(spec.choices)}; got {value!r}."
         raise ConfigError(" ".join(filter(None, [known, hint])))

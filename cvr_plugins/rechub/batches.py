@@ -3,44 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cvr_plugins.data.encoding import Encoded
+from cvr_plugins.options import check_count, check_number
 from cvr_plugins.rechub.labels import check_label
 
-if TYPE_CHECKING:
-    from cvr_plugins.data.encoding import Encoded
-
 Batch = tuple[dict[str, Tensor], Tensor]
+
+
+class _Packed(NamedTuple):
+    """Columns of features: ids `[N, F]` and dense values `[N, K]` of these names, and those of their own width."""
+
+    sparse: Tensor | None
+    sparse_names: tuple[str, ...]
+    dense: Tensor | None
+    dense_names: tuple[str, ...]
+    wide: dict[str, Tensor]
 
 
 class TensorLoader:
     """Iterate over `(x_dict, ys)` batches of columns held as packed tensors.
 
-    x: feature name -> array, `[N]` (integers: token ids; floats: dense values) or `[N, L]` (integers: padded
-    sequences; floats: dense vectors). y: label name -> `[N]`, 0/1 (`propensity`: in [0, 1]); `ys` has one float column
-    each, in the order of `label_columns`. batch_size: rows a batch, the last may be smaller. shuffle: a new order each
-    epoch, drawn from `seed` and the epoch's number alone (`set_epoch`; each iteration moves on by one).
-    non_click_fraction: share, in (0, 1], of the rows with click = 0 that an iteration gives beside all others: a random
-    one, drawn without replacement from seed and epoch, anew each epoch, and rounded to rows (at least one of them).
-    Clicks are then more frequent than in the log, and so are those that a model trained on them predicts. device: where
-    batches are delivered. groups: `[N]` users for per-user metrics, or None.
+    Works wherever torch-rechub takes a DataLoader, with `CVRTrainer` and with stock trainers.
 
-    Integers are packed in 32 bits where they fit, floats as float32; whole numbers that float32 cannot hold are
-    packed as integers. Works wherever torch-rechub takes a DataLoader, with `CVRTrainer` and with stock trainers.
-    Raises ValueError for columns that are not numbers, of different lengths, without rows or of other dimensions,
-    labels that are not 0 and 1, an impossible batch size, seed or fraction, and a fraction below 1 without the label
-    column `click`.
+    Parameters
+    ----------
+    x
+        Feature name -> array, `[N]` (integers: token ids; floats: dense values) or `[N, L]` (integers: padded
+        sequences; floats: dense vectors). Or what a `Vocabulary` encoded, which is not copied.
+    y
+        Label name -> `[N]`, 0/1 (`propensity`: in [0, 1]); `ys` has one float column each, in the order of
+        `label_columns`.
+    batch_size
+        Rows a batch; the last may be smaller.
+    shuffle
+        A new order each epoch, drawn from `seed` and the epoch's number alone (`set_epoch`; each iteration moves on by
+        one).
+    seed
+        Of the orders and of the unclicked rows drawn.
+    non_click_fraction
+        Share, in (0, 1], of the rows with click = 0 that an iteration gives beside all others: a random one, drawn
+        without replacement from seed and epoch, anew each epoch, and rounded to rows (at least one of them). Clicks are
+        then more frequent than in the log, and so are those that a model trained on them predicts.
+    device
+        Where batches are delivered.
+    groups
+        `[N]` users for per-user metrics, or None.
 
+    Raises
+    ------
+    ValueError
+        For columns that are not numbers, of different lengths, without rows or of other dimensions, labels that are not
+        0 and 1, an impossible batch size, seed or fraction, and a fraction below 1 without the label column `click`.
+
+    Notes
+    -----
+    Integers are packed in 32 bits where they fit, floats as float32; whole numbers that float32 cannot hold are packed
+    as integers.
+
+    References
+    ----------
     Huang et al., NISE, RecSys 2024, section 5.7, for non_click_fraction.
     """
 
     def __init__(
         self,
-        x: Mapping[str, Any],
+        x: Mapping[str, Any] | Encoded,
         y: Mapping[str, Any],
         *,
         batch_size: int = 2048,
@@ -50,92 +83,23 @@ class TensorLoader:
         device: str | torch.device = "cpu",
         groups: Any = None,
     ) -> None:
-        columns = {name: _tensor(name, values) for name, values in x.items()}
-        tokens = {n: c for n, c in columns.items() if c.dim() == 1 and not c.is_floating_point()}
-        floats = {n: c for n, c in columns.items() if c.dim() == 1 and c.is_floating_point()}
-        self._start(
-            sparse=_stack(tokens),
-            sparse_names=tuple(tokens),
-            dense=_stack(floats),
-            dense_names=tuple(floats),
-            wide={n: c for n, c in columns.items() if c.dim() == 2},
-            y=y,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            non_click_fraction=non_click_fraction,
-            device=device,
-            groups=groups,
-        )
-
-    @classmethod
-    def from_encoded(
-        cls,
-        encoded: Encoded,
-        y: Mapping[str, Any],
-        *,
-        batch_size: int = 2048,
-        shuffle: bool = False,
-        seed: int = 0,
-        non_click_fraction: float = 1.0,
-        device: str | torch.device = "cpu",
-        groups: Any = None,
-    ) -> TensorLoader:
-        """Make a loader of a vocabulary's encoded rows without copying them."""
-        loader = cls.__new__(cls)
-        loader._start(
-            sparse=_from_numpy(encoded.sparse) if encoded.sparse_names else None,
-            sparse_names=tuple(encoded.sparse_names),
-            dense=_from_numpy(encoded.dense) if encoded.dense_names else None,
-            dense_names=tuple(encoded.dense_names),
-            wide={name: _from_numpy(ids) for name, ids in encoded.sequences.items()},
-            y=y,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            non_click_fraction=non_click_fraction,
-            device=device,
-            groups=groups,
-        )
-        return loader
-
-    def _start(
-        self,
-        *,
-        sparse: Tensor | None,
-        sparse_names: tuple[str, ...],
-        dense: Tensor | None,
-        dense_names: tuple[str, ...],
-        wide: dict[str, Tensor],
-        y: Mapping[str, Any],
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        non_click_fraction: float,
-        device: str | torch.device,
-        groups: Any,
-    ) -> None:
-        if type(batch_size) is not int or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer; got {batch_size!r}.")
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
-        if type(non_click_fraction) not in (float, int) or not 0 < non_click_fraction <= 1:
-            raise ValueError(f"non_click_fraction must be a number in (0, 1]; got {non_click_fraction!r}.")
+        check_count("batch_size", batch_size)
+        check_count("seed", seed, least=0)
+        check_number("non_click_fraction", non_click_fraction, low=0, high=1, open_low=True)
+        packed = _packed(x)
         labels = {name: _tensor(name, values).to(torch.float32) for name, values in y.items()}
         for name, column in labels.items():
             if column.dim() != 1:
                 raise ValueError(f"The label column {name!r} must have one value per row; got {list(column.shape)}.")
             check_label(name, column.numpy(), "the data")
-        packed = [part for part in (sparse, dense) if part is not None]
-        lengths = {len(part) for part in [*packed, *wide.values(), *labels.values()]}
+        columns = [packed.sparse, packed.dense, *packed.wide.values(), *labels.values()]
+        lengths = {len(each) for each in columns if each is not None}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"All columns must have the same number of rows, at least one; got {sorted(lengths)}.")
         (self.rows,) = lengths
         if groups is not None and len(groups) != self.rows:
             raise ValueError(f"groups must have one entry per row ({self.rows}); got {len(groups)}.")
-        self._sparse, self._sparse_names = sparse, sparse_names
-        self._dense, self._dense_names = dense, dense_names
-        self._wide = wide
+        self._packed = packed
         self.label_columns = tuple(labels)
         self._labels = torch.stack([*labels.values()], dim=1) if labels else torch.empty(self.rows, 0)
         self.non_click_fraction = float(non_click_fraction)
@@ -152,6 +116,11 @@ class TensorLoader:
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.device = torch.device(device)
         self.epoch = 0
+
+    @classmethod
+    def from_encoded(cls, encoded: Encoded, y: Mapping[str, Any], **options: Any) -> TensorLoader:
+        """Make a loader of a vocabulary's encoded rows, as `TensorLoader(encoded, y, **options)` does."""
+        return cls(encoded, y, **options)
 
     def __len__(self) -> int:
         """Return the number of batches of an iteration."""
@@ -201,18 +170,36 @@ class TensorLoader:
 
     def _batch(self, rows: Tensor | slice) -> Batch:
         x: dict[str, Tensor] = {}
-        for packed, names in ((self._sparse, self._sparse_names), (self._dense, self._dense_names)):
-            if packed is not None:
+        packed = self._packed
+        for block, names in ((packed.sparse, packed.sparse_names), (packed.dense, packed.dense_names)):
+            if block is not None:
                 # One transfer and one transposition for all columns; each is then contiguous.
-                columns = self._take(packed, rows).t().contiguous()
+                columns = self._take(block, rows).t().contiguous()
                 x.update(zip(names, columns.unbind(0), strict=True))
-        for name, values in self._wide.items():
+        for name, values in packed.wide.items():
             x[name] = self._take(values, rows)
         return x, self._take(self._labels, rows)
 
     def _take(self, values: Tensor, rows: Tensor | slice) -> Tensor:
         taken = values[rows] if isinstance(rows, slice) else values.index_select(0, rows)
         return taken.to(self.device, non_blocking=True)
+
+
+def _packed(x: Mapping[str, Any] | Encoded) -> _Packed:
+    if isinstance(x, Encoded):
+        return _Packed(
+            _from_numpy(x.sparse) if x.sparse_names else None,
+            tuple(x.sparse_names),
+            _from_numpy(x.dense) if x.dense_names else None,
+            tuple(x.dense_names),
+            {name: _from_numpy(ids) for name, ids in x.sequences.items()},
+        )
+    columns = {name: _tensor(name, values) for name, values in x.items()}
+    flat = {name: column for name, column in columns.items() if column.dim() == 1}
+    tokens = {name: column for name, column in flat.items() if not column.is_floating_point()}
+    floats = {name: column for name, column in flat.items() if column.is_floating_point()}
+    wide = {name: column for name, column in columns.items() if column.dim() == 2}
+    return _Packed(_stack(tokens), tuple(tokens), _stack(floats), tuple(floats), wide)
 
 
 def _tensor(name: str, values: Any) -> Tensor:

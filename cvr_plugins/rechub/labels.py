@@ -10,9 +10,10 @@ from torch import Tensor
 
 from cvr_plugins.contracts import Labels
 from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.training.columns import PROPENSITY, check_needs, labels_of
 
 KNOWN = ("click", "conversion", "action", "counterfactual", "propensity", "ctcvr")
-NOT_EVALUATED = frozenset({"ctcvr", "propensity"})
+NOT_EVALUATED = frozenset({"ctcvr", PROPENSITY})
 """Columns that no metric is computed against."""
 STOCK = ("conversion", "click", "ctcvr")
 """The columns torch-rechub's own ESMM is trained on."""
@@ -38,13 +39,7 @@ class LabelColumns:
                 raise ValueError(" ".join(filter(None, [f"Unknown label column {name!r}.", hint, known])))
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"Label columns must differ; got {list(self.names)}.")
-        for name in dict.fromkeys(["click", "conversion", *needs]):
-            if name not in self.names:
-                got = ", ".join(map(repr, self.names)) or "none"
-                raise ValueError(
-                    f"{method} needs the label column {name!r}; got {got}. Add it to label_columns (torch-rechub) "
-                    f"or set {name.upper()}_FIELD (RecBole)."
-                )
+        check_needs(method, ["click", "conversion", *needs], self.names)
 
     def labels(self, ys: Tensor, dtype: torch.dtype) -> Labels:
         """Return the labels of a batch `ys [B, C]`, conversion and action 0 wherever click is 0.
@@ -52,21 +47,14 @@ class LabelColumns:
         The first batch is checked: each column 0/1, the propensity in [0, 1], `ctcvr` the product. Raises ValueError.
         """
         self._check_width(ys.dim(), ys.shape)
-        columns = {name: ys[:, i].to(dtype) for i, name in enumerate(self.names)}
-        click = columns["click"]
+        columns = {name: ys[:, i] for i, name in enumerate(self.names)}
         if not self._checked:
             arrays = {name: column.float().cpu().numpy() for name, column in columns.items()}
             for name, column in arrays.items():
                 check_label(name, column, "the first batch")
             self._check_ctcvr(arrays)
             self._checked = True
-        action = columns.get("action")
-        return Labels(
-            click,
-            click * columns["conversion"],
-            None if action is None else click * action,
-            columns.get("propensity"),
-        )
+        return labels_of(columns, dtype)
 
     def arrays(self, ys: np.ndarray) -> dict[str, np.ndarray]:
         """Return click, conversion and what else of action and counterfactual there is, each `[N]`."""
@@ -106,21 +94,14 @@ class LabelColumns:
 
 def check_label(name: str, column: np.ndarray, where: str) -> None:
     """Raise ValueError unless every value is 0 or 1, of the propensity in [0, 1], saying in how many rows it is not."""
-    if name != "propensity":
-        check_binary(name, column, where)
-    elif wrong := int((~((column >= 0) & (column <= 1))).sum()):
-        first = column[~((column >= 0) & (column <= 1))][0]
+    if name == PROPENSITY:
+        wrong, cure = ~((column >= 0) & (column <= 1)), "Check the order of the columns."
+        wanted = "The column 'propensity' must hold probabilities of a click"
+    else:
+        wrong, cure = (column != 0) & (column != 1), "Check the order of the columns, and map labels to 0 and 1."
+        wanted = f"The label column {name!r} must hold 0 and 1"
+    if wrong.any():
         raise ValueError(
-            f"The column 'propensity' must hold probabilities of a click; {wrong} of {len(column)} rows of {where} do "
-            f"not (the first holds {first:g}). Check the order of the columns."
-        )
-
-
-def check_binary(name: str, column: np.ndarray, where: str) -> None:
-    """Raise ValueError unless every value is 0 or 1, saying in how many rows of `where` it is not."""
-    if wrong := int(((column != 0) & (column != 1)).sum()):
-        first = column[(column != 0) & (column != 1)][0]
-        raise ValueError(
-            f"The label column {name!r} must hold 0 and 1; {wrong} of {len(column)} rows of {where} do not (the first "
-            f"holds {first:g}). Check the order of the columns, and map labels to 0 and 1."
+            f"{wanted}; {int(wrong.sum())} of {len(column)} rows of {where} do not (the first holds "
+            f"{column[wrong][0]:g}). {cure}"
         )

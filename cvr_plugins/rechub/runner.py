@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,17 @@ from cvr_plugins.data import FunnelLog, Schema, Vocabulary, check_parts, split
 from cvr_plugins.files import check_new, whole_folder
 from cvr_plugins.logs import load_log
 from cvr_plugins.metrics import ReliabilityCurve, Report, evaluate, reliability
-from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import registry
-from cvr_plugins.propensities import describe, fit_propensity
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model, user_error
 from cvr_plugins.rechub.failures import blamed, write_failed
 from cvr_plugins.rechub.models import RechubModel
-from cvr_plugins.rechub.plan import Plan, plan, torch_seed, torch_threads
+from cvr_plugins.rechub.plan import Plan, plan
 from cvr_plugins.rechub.trainer import CVRTrainer, EpochRecord, History, TrainingError
 from cvr_plugins.training import run_folder
-
-_LEARNERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-}
+from cvr_plugins.training.columns import PROPENSITY, fitted_propensities, seen_features
+from cvr_plugins.training.optimisers import learner_class, scheduler_class
+from cvr_plugins.training.process import torch_seed, torch_threads
 
 
 @dataclass(frozen=True)
@@ -123,11 +116,13 @@ def _read(planned: Plan, log: FunnelLog) -> _Data:
     parts = dict(zip(("train", "valid", "test"), split(log, ratios=ratios, by=by, seed=config["seed"]), strict=True))
     notes = (*log.notes, *check_parts(*parts.values()))
     fit = {"max_length": config["max_sequence_length"], "min_count": config["min_count"]}
-    schema = _seen(log, config["inputs"])
+    features = seen_features(log.schema.features, config["inputs"], log.name)
+    schema = log.schema if config["inputs"] is None else replace(log.schema, features=features, id_features=False)
     vocabulary = Vocabulary.fit(replace(parts["train"], schema=schema), **fit)
     labels = {name: part.labels() for name, part in parts.items()}
-    if planned.propensity is not None:
-        labels["train"]["propensity"], note = _propensities(planned.propensity, config, parts["train"])
+    if PROPENSITY in planned.objective.needs:
+        found = fitted_propensities(planned.objective, parts["train"], config["propensity_params"])
+        labels["train"][PROPENSITY], note = found
         notes = (*notes, note)
     return _Data(
         schema,
@@ -137,28 +132,6 @@ def _read(planned: Plan, log: FunnelLog) -> _Data:
         {name: part.summary() for name, part in parts.items()},
         notes,
     )
-
-
-def _seen(log: FunnelLog, names: Sequence[str] | None) -> Schema:
-    """Return the schema with the features that the model sees. Raises ConfigError for a name that is no feature."""
-    schema = log.schema
-    if names is None:
-        return schema
-    known = [feature.name for feature in schema.features]
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            found = f"inputs: log {log.name!r} has no feature {name!r}."
-            raise ConfigError(" ".join(filter(None, [found, hint, f"It has {', '.join(known)}."])))
-    features = tuple(feature for feature in schema.features if feature.name in names)
-    return replace(schema, features=features, id_features=False)
-
-
-def _propensities(name: str, config: Config, train: FunnelLog) -> tuple[np.ndarray, str]:
-    """Fit a propensity model to the training part; return the probabilities of its clicks, and a remark on them."""
-    with user_error():
-        found = fit_propensity(name, train, **config["propensity_params"]).predict(train)
-    return found.astype(np.float32), describe(name, found, config.options.get("propensity_floor", 0.0))
 
 
 def _new_folder(config: Config) -> Path:
@@ -195,9 +168,9 @@ def _trainer(planned: Plan, model: RechubModel, on_epoch: Callable[[EpochRecord]
     with user_error():
         return CVRTrainer(
             model,
-            optimizer_fn=_LEARNERS[config["learner"]],
+            optimizer_fn=learner_class(config["learner"]),
             optimizer_params={"lr": config["learning_rate"], "weight_decay": config["weight_decay"]},
-            scheduler_fn=planned.scheduler,
+            scheduler_fn=scheduler_class(config["scheduler"]),
             scheduler_params=config["scheduler_params"],
             n_epoch=config["epochs"],
             earlystop_patience=config["stopping_step"],
@@ -212,7 +185,7 @@ def _trainer(planned: Plan, model: RechubModel, on_epoch: Callable[[EpochRecord]
 
 def _check_watched(trainer: CVRTrainer, valid: TensorLoader) -> None:
     try:
-        trainer.watch.check(valid, valid.label_columns)
+        trainer.check_validation(valid)
     except TrainingError as error:
         raise ConfigError(str(error)) from error
 

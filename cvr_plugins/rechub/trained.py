@@ -18,7 +18,8 @@ from cvr_plugins.plugins import RegistryError
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model
 from cvr_plugins.rechub.models import RechubModel
-from cvr_plugins.rechub.plan import torch_seed, torch_threads, usable_device
+from cvr_plugins.rechub.plan import usable_device
+from cvr_plugins.training.process import torch_seed, torch_threads
 from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 
 

@@ -20,11 +20,13 @@ import cvr_plugins.rechub.trainer_options as checks
 from cvr_plugins.contracts import Labels, Phase
 from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored, evaluate
 from cvr_plugins.model import CVRModel
+from cvr_plugins.options import check_choice, check_count
 from cvr_plugins.plugins import registry
+from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.labels import NOT_EVALUATED, LabelColumns
 from cvr_plugins.rechub.loaders import RowBuffer, batches, number_of_batches, number_of_rows
-from cvr_plugins.rechub.watch import Watch
 from cvr_plugins.training.history import EpochRecord, History, TrainingError
+from cvr_plugins.training.optimisers import make_optimizer, make_scheduler
 from cvr_plugins.training.snapshot import Snapshot, replace_parameters
 from cvr_plugins.training.step import EpochSums, Step, ended_unready, train_batch
 
@@ -81,16 +83,16 @@ class CVRTrainer(MTLTrainer):
             )
         tasks = model.tasks
         checks.refuse_parent_options(tasks, task_types, adaptive_params, gpus)
-        checks.check_numbers(n_epoch, earlystop_patience, scheduler_interval)
+        check_count("n_epoch", n_epoch)
+        check_count("earlystop_patience", earlystop_patience)
+        check_choice("scheduler_interval", scheduler_interval, ("epoch", "batch"))
         checks.check_model_path(model_path)
-        self.watch = Watch(tasks, valid_metric, earlystop_taskid, earlystop_mode)
+        self.watch = checks.watched(tasks, valid_metric, earlystop_taskid, earlystop_mode)
         self.metrics = checks.with_watched(metrics, self.watch.metric)
         self.phases: tuple[Phase, ...] = tuple(model.objective.phases)
         model.to(checks.checked_device(device))
         params = {"lr": 1e-3, "weight_decay": 1e-5} if optimizer_params is None else dict(optimizer_params)
-        self.optimizers = [
-            checks.make_optimizer(optimizer_fn, model.parameters_for(phase), params) for phase in self.phases
-        ]
+        self.optimizers = [make_optimizer(optimizer_fn, model.parameters_for(phase), params) for phase in self.phases]
         strengths = checks.regularization(regularization_params)
         super().__init__(
             model,
@@ -106,7 +108,7 @@ class CVRTrainer(MTLTrainer):
         self.schedulers: list[Any] = []
         if scheduler_fn is not None:
             self.schedulers = [
-                checks.make_scheduler(scheduler_fn, optimizer, scheduler_params or {}, self.watch, scheduler_interval)
+                make_scheduler(scheduler_fn, optimizer, scheduler_params or {}, self.watch, scheduler_interval)
                 for optimizer in self.optimizers
             ]
             self.scheduler = self.schedulers[0]
@@ -128,7 +130,7 @@ class CVRTrainer(MTLTrainer):
         Raises TrainingError if a loss term is not finite or the validation metric is undefined.
         """
         history = self.history = History(stopped="error")
-        self._check_validation(val_dataloader)
+        self.check_validation(val_dataloader)
         best: Snapshot | None = None
         waited = 0
         judged = False
@@ -277,9 +279,14 @@ class CVRTrainer(MTLTrainer):
         needs = [name for name in self.model.objective.needs if training or name not in NOT_EVALUATED]
         return LabelColumns(names, needs=needs, method=type(self.model).__name__)
 
-    def _check_validation(self, loader: Any) -> None:
+    def check_validation(self, loader: Any) -> None:
+        """Raise TrainingError if the watched metric will have no value on `loader`, as far as can be told before."""
         if loader is not None:
-            self.watch.check(loader, self._columns(loader, training=False).names)
+            labels = None
+            if isinstance(loader, TensorLoader):
+                labels = {name: column for name, column in loader.labels().items() if name not in NOT_EVALUATED}
+            columns = self._columns(loader, training=False).names
+            self.watch.check(columns, groups=getattr(loader, "groups", None), labels=labels)
         elif any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
             raise ValueError("ReduceLROnPlateau follows the validation metric: give fit a validation loader.")
 

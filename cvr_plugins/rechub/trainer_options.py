@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cvr_plugins.config import KEYS
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import registry
-from cvr_plugins.rechub.watch import Watch
+from cvr_plugins.training.watch import Watch
 
 _REGULARIZATION = ("embedding_l1", "embedding_l2", "dense_l1", "dense_l2")
-_OTHER_KERNELS = {"fused", "foreach", "capturable", "differentiable"}
 
 
 def refuse_parent_options(
@@ -38,15 +35,6 @@ def refuse_parent_options(
             "gpus (nn.DataParallel) would split the batch that a CVR objective is defined on; "
             f"use device='cuda:{gpus[0]}'."
         )
-
-
-def check_numbers(n_epoch: int, patience: int, scheduler_interval: str) -> None:
-    """Raise ValueError for counts below 1 and an unknown interval."""
-    for name, value in (("n_epoch", n_epoch), ("earlystop_patience", patience)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
-    if scheduler_interval not in ("epoch", "batch"):
-        raise ValueError(f"scheduler_interval must be 'epoch' or 'batch'; got {scheduler_interval!r}.")
 
 
 def checked_device(device: str | torch.device) -> torch.device:
@@ -79,58 +67,40 @@ def regularization(params: Mapping[str, float] | None) -> dict[str, float]:
     return {**dict.fromkeys(_REGULARIZATION, 0.0), **(params or {})}
 
 
-def make_optimizer(
-    make: Callable[..., torch.optim.Optimizer], parameters: Sequence[nn.Parameter], options: Mapping[str, Any]
-) -> torch.optim.Optimizer:
-    """Build an optimiser, Adam and AdamW with the fused kernel unless `options` choose another.
-
-    Raises ValueError for options that the optimiser does not take, and for one that needs a closure.
-    """
-    fused = make in (torch.optim.Adam, torch.optim.AdamW) and not _OTHER_KERNELS & options.keys()
-    try:
-        try:
-            optimizer = make(parameters, **options, **({"fused": True} if fused else {}))
-        except RuntimeError:
-            # Before torch 2.4 there was no fused kernel on the CPU.
-            if not fused:
-                raise
-            optimizer = make(parameters, **options)
-    except TypeError as error:
-        raise ValueError(f"optimizer_fn does not take the optimizer_params {dict(options)!r}: {error}.") from error
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(
-            f"{type(optimizer).__name__} evaluates the loss several times per step; CVRTrainer computes it once per "
-            "batch and phase. Choose another optimizer_fn."
-        )
-    return optimizer
-
-
-def make_scheduler(
-    make: Callable[..., Any], optimizer: torch.optim.Optimizer, options: Mapping[str, Any], watch: Watch, interval: str
-) -> Any:
-    """Build a scheduler; one that waits for a plateau follows `watch` in its better direction.
-
-    Raises ValueError for options that the scheduler does not take, or that contradict `watch` or `interval`.
-    """
-    if make is ReduceLROnPlateau:
-        options = {"mode": watch.direction, **options}
-    try:
-        scheduler = make(optimizer, **options)
-    except TypeError as error:
-        raise ValueError(f"scheduler_fn does not take the scheduler_params {dict(options)!r}: {error}.") from error
-    if isinstance(scheduler, ReduceLROnPlateau):
-        if interval == "batch":
-            raise ValueError("ReduceLROnPlateau follows the validation metric; it needs scheduler_interval='epoch'.")
-        if scheduler.mode != watch.direction:
-            raise ValueError(
-                f"ReduceLROnPlateau has mode={scheduler.mode!r}, but the better direction of {watch.key!r} is "
-                f"{watch.direction!r}."
-            )
-    return scheduler
-
-
 def with_watched(metrics: Sequence[str], watched: str) -> tuple[str, ...]:
     """Return the metrics to compute, the watched one among them; raise ValueError for an unknown one."""
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     return tuple(dict.fromkeys(registry().metric(name).name for name in (*names, watched)))
+
+
+def watched(tasks: Sequence[str], key: str | None, taskid: int | None, mode: str | None) -> Watch:
+    """Return the metric that early stopping watches.
+
+    Parameters
+    ----------
+    tasks
+        That the model predicts.
+    key
+        `task/space/metric`; None for the default, or for the AUC of the column `taskid` in the space its label is
+        observed in.
+    taskid, mode
+        torch-rechub's earlystop_taskid and earlystop_mode.
+
+    Raises
+    ------
+    ValueError
+        For both key and taskid, a taskid that there is not, and a mode that contradicts the metric's better direction;
+        ConfigError, which is one, for a key that `Watch` refuses.
+    """
+    if taskid is not None:
+        if key is not None:
+            raise ValueError("Give either valid_metric or earlystop_taskid, not both.")
+        if type(taskid) is not int or not 0 <= taskid < len(tasks):
+            raise ValueError(f"earlystop_taskid must be the index of one of {list(tasks)}; got {taskid!r}.")
+        key = f"{tasks[taskid]}/{'click' if tasks[taskid] == 'cvr' else 'entire'}/auc"
+    watch = Watch(KEYS["valid_metric"].default if key is None else key, tasks)
+    if mode is not None and mode != watch.direction:
+        raise ValueError(
+            f"earlystop_mode={mode!r} contradicts {watch.key!r}, whose better direction is {watch.direction!r}."
+        )
+    return watch

@@ -15,7 +15,7 @@ from cvr_plugins.config import load_yaml, resolve, split_arguments
 from cvr_plugins.data import DataError, Vocabulary, ml_100k_funnel, split
 from cvr_plugins.rechub import CVRTrainer, TensorLoader, TrainedRun, evaluate_run, predict, run
 from cvr_plugins.rechub.build import build_model
-from cvr_plugins.rechub.plan import torch_seed, torch_threads
+from cvr_plugins.training.process import torch_seed, torch_threads
 
 pytestmark = pytest.mark.slow
 

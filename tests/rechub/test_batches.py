@@ -127,7 +127,7 @@ def test_a_vocabularys_rows_need_no_copy(log):
     (x, ys), (plain_x, plain_ys) = rows_of(loader), rows_of(plain)
     assert all(torch.equal(x[name], values) for name, values in plain_x.items())
     assert torch.equal(ys, plain_ys)
-    assert loader._sparse.data_ptr() == encoded.sparse.ctypes.data
+    assert loader._packed.sparse.data_ptr() == encoded.sparse.ctypes.data
     assert loader.groups.tolist() == data.x["user"].tolist()
 
 
@@ -202,9 +202,9 @@ REFUSED = [
     ({"y": {"click": [1.0, np.nan]}}, "'click' must hold 0 and 1; 1 of 2 rows"),
     ({"y": {"click": [[1], [0]]}}, r"The label column 'click' must have one value per row; got \[2, 1\]"),
     ({"groups": [1]}, r"groups must have one entry per row \(2\); got 1"),
-    ({"batch_size": 0}, "batch_size must be a positive integer; got 0"),
-    ({"batch_size": 2.0}, "batch_size must be a positive integer; got 2.0"),
-    ({"seed": -1}, "seed must be an integer of at least 0; got -1"),
+    ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
+    ({"batch_size": 2.0}, "batch_size must be a whole number of at least 1; got 2.0"),
+    ({"seed": -1}, "seed must be a whole number of at least 0; got -1"),
 ]
 
 

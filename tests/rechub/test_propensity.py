@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch_rechub.basic.features import SparseFeature
 
 from cvr_plugins.config import ConfigError
+from cvr_plugins.data import DataError
 from cvr_plugins.methods import METHODS
 from cvr_plugins.rechub import CVRTrainer, MultiIPW, TensorLoader, run
 
@@ -58,7 +59,7 @@ def test_the_logs_own_column_is_read(shop, tmp_path, shop_frame):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"propensity": "column"}, ConfigError, "has no propensity column"),
+        ({"propensity": "column"}, DataError, "has no propensity column"),
         ({"propensity": "logistic_id"}, ValueError, "propensity must be one of"),
         (
             {"propensity": "uniform", "propensity_params": {"C": 1}},

@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_is_an_error_with_the_best_weights_restored(bu
 
 def test_missing_dense_values_show_as_a_loss_that_is_not_finite(trainer, loader):
     data = loader()
-    data._dense[5] = float("nan")
+    data._packed.dense[5] = float("nan")
     message = r"ESMM \(plugin builtin\): the loss term 'ctr' became nan in epoch 0 by batch 1"
     with pytest.raises(TrainingError, match=message):
         trainer().fit(data)

@@ -230,9 +230,9 @@ REFUSED = [
     ({"task_types": ["regression"] * 3}, "CVR tasks are probabilities; got .*'regression'"),
     ({"adaptive_params": {"method": "uwl"}}, "adaptive_params weighs torch-rechub's losses per column"),
     ({"gpus": [1, 2]}, r"gpus \(nn.DataParallel\) would split the batch .* use device='cuda:1'"),
-    ({"n_epoch": 0}, "n_epoch must be an integer of at least 1; got 0"),
-    ({"earlystop_patience": 0.5}, "earlystop_patience must be an integer of at least 1; got 0.5"),
-    ({"scheduler_interval": "step"}, "scheduler_interval must be 'epoch' or 'batch'; got 'step'"),
+    ({"n_epoch": 0}, "n_epoch must be a whole number of at least 1; got 0"),
+    ({"earlystop_patience": 0.5}, "earlystop_patience must be a whole number of at least 1; got 0.5"),
+    ({"scheduler_interval": "step"}, "scheduler_interval must be .*'epoch'.*'batch'; got 'step'"),
     ({"model_path": "no/such/folder"}, "model_path must be an existing folder, .* got 'no/such/folder'. Create it"),
     ({"device": "cuda:99"}, "The device 'cuda:99' cannot be used here: "),
     ({"device": "gpu"}, "The device 'gpu' cannot be used here: "),
@@ -241,9 +241,9 @@ REFUSED = [
     ({"optimizer_fn": torch.optim.LBFGS, "optimizer_params": {"lr": 1.0}}, "LBFGS evaluates the loss several times"),
     (
         {"scheduler_fn": StepLR, "scheduler_params": {"size": 1}},
-        r"scheduler_fn does not take the .*'size'",
+        r"scheduler does not take the .*'size'",
     ),
-    ({"scheduler_fn": StepLR}, r"scheduler_fn does not take the scheduler_params \{\}"),
+    ({"scheduler_fn": StepLR}, r"scheduler does not take the scheduler_params \{\}"),
     (
         {"scheduler_fn": ReduceLROnPlateau, "scheduler_params": {"mode": "min"}},
         "mode='min', but the better direction of 'cvr/click/auc' is 'max'",
@@ -309,7 +309,7 @@ UNDEFINED = [
         "ctr/entire/auc is undefined on the validation data of 64 rows: it needs labels",
     ),
     ("cvr/click/auc", no_conversion, "cvr/click/auc is undefined on the validation data of 64 rows"),
-    ("cvr/oracle/auc", None, "cvr/oracle/auc needs the label column 'counterfactual'; .* loader has click, conversion"),
+    ("cvr/oracle/auc", None, "cvr/oracle/auc needs the label column 'counterfactual'; .* have click, conversion"),
     ("ctr/entire/gauc", None, "ctr/entire/gauc needs the user of each row: give a TensorLoader with groups"),
 ]
 

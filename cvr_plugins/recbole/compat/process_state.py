@@ -18,6 +18,8 @@ import torch
 from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError
+from cvr_plugins.options import check_count
+from cvr_plugins.training.process import torch_threads
 
 _LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
 _FORMAT, _DATE = "%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"
@@ -38,7 +40,10 @@ def surroundings(
         stack.enter_context(_random_state())
         stack.enter_context(_modes())
         stack.enter_context(_gpu(config["device"]))
-        stack.enter_context(_threads(config["threads"]))
+        threads = config["threads"]
+        if threads is not None:
+            check_count("threads", threads, error=ConfigError)
+        stack.enter_context(torch_threads(threads))
         stack.enter_context(_logging(config, log, console))
         stack.enter_context(_without_notices())
         if not tensorboard:
@@ -92,19 +97,6 @@ def _gpu(device: torch.device) -> Iterator[None]:
         return
     with torch.cuda.device(device):
         yield
-
-
-@contextmanager
-def _threads(count: Any) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is not None:
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ConfigError(f"threads must be a whole number of at least 1, or null; got {count!r}.")
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from cvr_plugins.config import ConfigError
 from cvr_plugins.data import Schema, infer_schema
 from cvr_plugins.encoder import Field, normal_table
 from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.training.columns import seen_features
 
 ROLES = {
     "click": "CLICK_FIELD",
@@ -97,14 +98,7 @@ def feature_fields(dataset: Any, inputs: Sequence[str] | None, *, width: int, st
     ConfigError
         For a name that is no feature.
     """
-    features = dataset.schema.features
-    known = [feature.name for feature in features]
-    for name in inputs or ():
-        if name not in known:
-            hint = did_you_mean(name, known)
-            found = f"inputs: data set {dataset.dataset_name!r} has no feature {name!r}."
-            raise ConfigError(" ".join(filter(None, [found, hint, f"It has {', '.join(known)}."])))
-    seen = [feature for feature in features if inputs is None or feature.name in inputs]
+    seen = seen_features(dataset.schema.features, inputs, dataset.dataset_name)
     ordered = sorted(seen, key=lambda feature: feature.side != "user")
     return [_field(feature.name, dataset, width, partial(normal_table, std=std)) for feature in ordered]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,11 +17,12 @@ from cvr_plugins.encoder import Encoder, Field
 from cvr_plugins.model import CVRModel
 from cvr_plugins.recbole.context.dataset import MethodDataset, role_keys
 from cvr_plugins.recbole.context.defaults import configure
-from cvr_plugins.recbole.context.fields import ROLES, buckets, feature_fields
+from cvr_plugins.recbole.context.fields import buckets, feature_fields
 from cvr_plugins.recbole.context.metrics import METRIC_CLASSES
 from cvr_plugins.recbole.context.options import DEFAULTS, options_of
-from cvr_plugins.recbole.context.propensity import FIELD, LABEL, values_of
+from cvr_plugins.recbole.context.propensity import FIELD, values_of
 from cvr_plugins.recbole.context.trainer import MethodTrainer
+from cvr_plugins.training.columns import PROPENSITY, check_needs, labels_of
 
 
 class MethodRecommender(AbstractRecommender):
@@ -60,7 +61,9 @@ class MethodRecommender(AbstractRecommender):
         self.score = options.score
         self._schema = dataset.schema
         self._user = config["USER_ID_FIELD"]
-        self._check_needs(options.needs)
+        check_needs(
+            self.method.name, [label for label in options.needs if label != PROPENSITY], list(self._schema.labels)
+        )
         self.propensity_params = dict(options.propensity_params)
         self._buckets = buckets(config)
         fields = feature_fields(dataset, options.inputs, width=options.embedding_size, std=options.embedding_std)
@@ -88,11 +91,10 @@ class MethodRecommender(AbstractRecommender):
     def labels(self, interaction: Any) -> Labels:
         """Return the labels of a batch in the type of the weights, conversion and action 0 wherever click is 0."""
         dtype = next(p.dtype for p in self.core.parameters())
-        labels = self.label_columns(interaction)
-        click = labels["click"].to(dtype)
-        action = None if "action" not in labels else labels["action"].to(dtype) * click
-        propensity = interaction[FIELD].to(dtype) if FIELD in interaction else None
-        return Labels(click, labels["conversion"].to(dtype) * click, action, propensity)
+        columns = self.label_columns(interaction)
+        if FIELD in interaction:
+            columns[PROPENSITY] = interaction[FIELD]
+        return labels_of(columns, dtype)
 
     def label_columns(self, interaction: Any) -> dict[str, Tensor]:
         """Return click, conversion, and what there is of action and counterfactual, each `[B]`."""
@@ -134,15 +136,6 @@ class MethodRecommender(AbstractRecommender):
             )
         terms = self.core.loss_terms(self.features(interaction), self.labels(interaction))
         return torch.stack(list(terms.values())).sum()
-
-    def _check_needs(self, needs: Sequence[str]) -> None:
-        has = list(self._schema.labels)
-        for label in needs:
-            if label not in has and label != LABEL:
-                raise ConfigError(
-                    f"{self.method.name} needs the label column {label!r}; got {', '.join(map(repr, has))}. "
-                    f"Add it to label_columns (torch-rechub) or set {ROLES[label]} (RecBole)."
-                )
 
 
 def _dense_stats(fields: list[Field], dataset: Any) -> dict[str, tuple[float, float]]:

@@ -13,7 +13,7 @@ from cvr_plugins.config import KEYS, ConfigError, resolve
 from cvr_plugins.contracts import Method
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.recbole.context.fields import LISTS, ROLES
-from cvr_plugins.recbole.context.propensity import check_params
+from cvr_plugins.training.columns import propensity_model
 
 PARTS = ("architecture", "backbone", "weighting")
 SCORE = "score"
@@ -109,7 +109,7 @@ def options_of(config: Any, method: Method, values: Mapping[str, Any] | None = N
     # An objective with weights of its own draws them; the model's are drawn when it is built.
     with torch.random.fork_rng(devices=[]):
         objective = assembly.new_objective()
-    check_params(objective, ours["propensity_params"])
+    propensity_model(objective, ours["propensity_params"])
     tasks = tuple(objective.tasks)
     if score not in tasks:
         # The default gives way where a method predicts nothing of the kind.

@@ -10,27 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cvr_plugins.assembly import options_of
-from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Objective
 from cvr_plugins.data import Feature, FunnelLog
 from cvr_plugins.data.tokens import TokenLists, token_list_series
-from cvr_plugins.propensities import PROPENSITIES, describe, fit_propensity
+from cvr_plugins.training.columns import PROPENSITY, fitted_propensities
 
 FIELD = "cvr:propensity"
 """Field of the training part that holds the propensities; no atomic file can have one of that name."""
-LABEL = "propensity"
-"""Name under which an objective's `needs` asks for it."""
-
-
-def check_params(objective: Objective, params: Mapping[str, Any]) -> None:
-    """Raise ConfigError for options that the objective's propensity model does not take."""
-    name = objective.propensity if LABEL in objective.needs else None
-    taken = options_of(PROPENSITIES[name]) if name is not None and name in PROPENSITIES else {}
-    for option in params:
-        if option not in taken:
-            what = f"propensity {name!r} takes {', '.join(taken) or 'no options'}" if name else "no model is fitted"
-            raise ConfigError(f"propensity_params: {option!r} is no option here; {what}.")
 
 
 def add_propensities(objective: Objective, dataset: Any, params: Mapping[str, Any]) -> str | None:
@@ -39,17 +25,11 @@ def add_propensities(objective: Objective, dataset: Any, params: Mapping[str, An
     dataset: the training part of a MethodDataset; params: options of the propensity model. Returns a remark on the
     propensities. Raises DataError if the model cannot be fitted, ConfigError for values of its options.
     """
-    if LABEL not in objective.needs:
+    if PROPENSITY not in objective.needs:
         return None
-    log = funnel_log(dataset)
-    try:
-        found = fit_propensity(objective.propensity, log, **params).predict(log)
-    except ValueError as error:
-        if type(error).__module__.startswith("cvr_plugins."):
-            raise
-        raise ConfigError(str(error)) from error
-    dataset.inter_feat[FIELD] = torch.from_numpy(found.astype(np.float32))
-    return describe(objective.propensity, found, float(getattr(objective, "propensity_floor", 0.0)))
+    found, remark = fitted_propensities(objective, funnel_log(dataset), params)
+    dataset.inter_feat[FIELD] = torch.from_numpy(found)
+    return remark
 
 
 def funnel_log(dataset: Any) -> FunnelLog:

@@ -21,7 +21,8 @@ from cvr_plugins.metrics import Scored
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.context.collector import MethodCollector, Rows
 from cvr_plugins.recbole.context.propensity import add_propensities
-from cvr_plugins.recbole.context.watch import Watch, check_settings
+from cvr_plugins.recbole.context.watch import check_settings, watch_of
+from cvr_plugins.training.optimisers import learner_class, make_optimizer
 from cvr_plugins.training.snapshot import Snapshot, replace_parameters
 from cvr_plugins.training.step import EpochSums, TrainingError, ended_unready, train_batch
 
@@ -45,9 +46,10 @@ class _Training(Trainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         check_settings(config, model)
-        self.watch = Watch(config, model)
+        self.watch = watch_of(config, model)
         super().__init__(config, model)
-        self.valid_metric_bigger = self.watch.bigger
+        if self.watch is not None:
+            self.valid_metric_bigger = self.watch.direction == "max"
         self.best_valid_score = -math.inf if self.valid_metric_bigger else math.inf
         self._judged = False
         self.eval_collector = MethodCollector(config, model.score)
@@ -56,8 +58,9 @@ class _Training(Trainer):
     def _build_optimizer(self, **kwargs: Any) -> Any:
         if kwargs:
             return super()._build_optimizer(**kwargs)
-        core, build = self.model.core, super()._build_optimizer
-        self.optimizers = [build(params=core.parameters_for(phase)) for phase in core.objective.phases]
+        core, make = self.model.core, learner_class(self.learner)
+        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        self.optimizers = [make_optimizer(make, core.parameters_for(phase), options) for phase in core.objective.phases]
         return self.optimizers[0]
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **options: Any) -> Any:
@@ -66,8 +69,10 @@ class _Training(Trainer):
         A propensity that the method wants known before is fitted to the training part first. Raises TrainingError if
         the validation metric is undefined on `valid_data` or a loss term is not finite.
         """
-        if valid_data:
-            self.watch.check(valid_data.dataset)
+        if valid_data and self.watch is not None:
+            part = valid_data.dataset
+            labels = {name: column.to_numpy() for name, column in part.label_frame().items()}
+            self.watch.check(labels, groups=part.inter_feat[part.uid_field].numpy(), labels=labels)
         model = self.model
         remark = add_propensities(model.core.objective, train_data.dataset, model.propensity_params)
         if remark is not None:
@@ -165,7 +170,7 @@ class _Training(Trainer):
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         if score is None or not math.isfinite(score):
-            raise self.watch.undefined("")
+            raise undefined(self.config["valid_metric"])
         if not self._judged:
             # The first epoch of a model that is ready is better than any before it.
             self.best_valid_score = -math.inf if self.valid_metric_bigger else math.inf

@@ -12,13 +12,11 @@ from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.nearest import either
 from cvr_plugins.options import check_count, check_flag
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.sequential import LengthBucketSampler
-
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
+from cvr_plugins.training.optimisers import learner_class, make_optimizer
 
 
 class SessionTrainer(SessionEvaluation, SafeCheckpoints, Trainer):
@@ -35,8 +33,7 @@ class SessionTrainer(SessionEvaluation, SafeCheckpoints, Trainer):
     """
 
     def __init__(self, config: Config, model: Any) -> None:
-        if str(config["learner"]).lower() not in LEARNERS:
-            raise ConfigError(f"learner must be {either(LEARNERS)}; got {config['learner']!r}.")
+        self._make_optimizer = learner_class(config["learner"])
         self.length_buckets = config["length_buckets"]
         try:
             self.detect_anomaly = check_flag("detect_anomaly", config["detect_anomaly"] or False)
@@ -47,12 +44,12 @@ class SessionTrainer(SessionEvaluation, SafeCheckpoints, Trainer):
         super().__init__(config, model)
 
     def _build_optimizer(self, **changes: Any) -> torch.optim.Optimizer:
-        # RecBole's own loop over the parameters takes several times as long where the tables are large.
-        fused = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(str(self.learner).lower())
-        if fused is None or changes:
+        if changes:
             made: torch.optim.Optimizer = super()._build_optimizer(**changes)
             return made
-        return fused(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        # Not RecBole's own loop over the parameters, which takes several times as long where the tables are large.
+        return make_optimizer(self._make_optimizer, list(self.model.parameters()), options)
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **options: Any) -> Any:
         if self.length_buckets is not None:

@@ -90,5 +90,5 @@ def test_its_options_reach_the_model_and_unknown_ones_are_refused(prepare):
 def test_inputs_choose_what_the_model_sees(prepare):
     run = prepare(models.ESMM, inputs=["item_id", "tags", "price"])
     assert [field.name for field in run.model.core.encoder.fields] == ["tags", "item_id", "price"]
-    with pytest.raises(ConfigError, match=r"inputs: data set 'shop' has no feature 'prize'. Did you mean price\?"):
+    with pytest.raises(ConfigError, match=r"inputs: log 'shop' has no feature 'prize'. Did you mean price\?"):
         prepare(models.ESMM, inputs=["prize"])
