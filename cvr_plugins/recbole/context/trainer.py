@@ -25,6 +25,7 @@ from cvr_plugins.recbole.context.watch import check_settings, watch_of
 from cvr_plugins.training.optimisers import learner_class, make_optimizer
 from cvr_plugins.training.snapshot import Snapshot, replace_parameters
 from cvr_plugins.training.step import EpochSums, TrainingError, ended_unready, train_batch
+from cvr_plugins.training.watch import undefined
 
 
 @dataclass

@@ -273,7 +273,7 @@ BAD = [
     ({"MAX_ITEM_LIST_LENGTH": 0}, "max_length must be a whole number of at least 1; got 0"),
     ({"length_buckets": 0}, "length_buckets must be a whole number of at least 1; got 0"),
     ({"detect_anomaly": "no"}, "detect_anomaly must be true or false; got 'no'"),
-    ({"learner": "lion"}, "learner must be adam, adamw, sgd, adagrad or rmsprop; got 'lion'"),
+    ({"learner": "lion"}, "learner must be one of adam, adamw, sgd, adagrad, rmsprop; got 'lion'"),
     ({"loss_type": "BPR", "train_neg_sample_args": None}, "PARS has a loss of its own; leave out loss_type: BPR"),
     ({"transform": "mask_itemseq"}, "PARS does its own masking; leave out transform: mask_itemseq"),
     ({"train_neg_sample_args": {"distribution": "uniform"}}, "PARS trains without negative samples"),
