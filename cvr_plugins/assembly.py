@@ -9,6 +9,7 @@ from typing import Any
 
 from cvr_plugins.contracts import Architecture, Backbone, Layout, Method, Objective, Weighting
 from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.plugins import registry
 from cvr_plugins.weightings import terms_by_task, unbalanced
 
 HEAD_SUFFIX = "_params"
@@ -142,8 +143,6 @@ class Assembly:
 
     def _owner(self) -> str:
         """Say whose code it is that fails, if it is not ours alone."""
-        from cvr_plugins.plugins import registry
-
         parts = (
             ("method", self.method),
             ("architecture", self.architecture),
@@ -198,8 +197,6 @@ def assemble(
     Raises OptionError for an option no part takes (with the nearest that exists), one that two parts take, and
     `<head>_params` that are no mapping; what the registry raises for unknown names.
     """
-    from cvr_plugins.plugins import registry
-
     known = registry()
     if isinstance(method, str):
         method = known.method(method)

@@ -42,9 +42,6 @@ BUILT_IN_PLUGINS = ("cvr_plugins.plugins._discovery", {"cvr_plugins.builtin", "c
 """The one exception: the module that lists our own plugins by name, to load them like anyone's, and those modules."""
 
 ALLOWED_UPWARDS = {
-    ("plugins", "builtin"),
-    ("builtin", "recbole.compat"),
-    ("builtin", "recbole.sequential"),
     ("recbole.compat", "recbole.names"),
     ("recbole.compat", "recbole.running"),
     ("recbole.compat", "recbole"),
@@ -52,7 +49,7 @@ ALLOWED_UPWARDS = {
     ("recbole.names", "recbole"),
     ("config", "training"),
 }
-ALLOWED_CIRCLES = ("plugins", "builtin", "assembly", "logs", "method_classes", "recbole", "rechub", "testing", "cli")
+ALLOWED_CIRCLES = ("recbole", "rechub", "cli")
 
 
 def module_name(path: Path) -> str:

@@ -11,8 +11,8 @@ Needs neither torch-rechub nor RecBole, and pytest only for the above. Each chec
 expected, what was found, and what usually brings that about.
 """
 
-from cvr_plugins.testing._check import Check, CheckFailure, CheckResult
-from cvr_plugins.testing._suite import UnknownCheck, check_method, method_checks, run_checks
+from cvr_plugins.testing._check import CheckFailure, CheckResult
+from cvr_plugins.testing._suite import Check, UnknownCheck, check_method, method_checks, run_checks
 from cvr_plugins.testing.pretended_device import MixedDevicesError, PretendedDevice
 
 __all__ = [

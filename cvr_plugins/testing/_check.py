@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cvr_plugins.contracts import Method
 from cvr_plugins.testing._case import Case
 
 Status = Literal["passed", "failed", "skipped"]
@@ -76,29 +75,25 @@ class CheckFailure(AssertionError):
         return type(self), (self.method, self.results)
 
 
-class Check:
-    """One check: call it with a method, and it raises CheckFailure or returns None.
+@dataclass(frozen=True)
+class Definition:
+    """What is checked, by itself.
 
-    name; description: what holds if it passes; cause: what usually brings about a failure; requires: names of the
-    checks it rests on, which are made first.
+    Attributes
+    ----------
+    run : callable
+        Does it with a Case; raises Problem, or whatever the method raises.
+    name, description, cause : str
+        What holds if it passes, and what usually brings about a failure.
+    requires : tuple of str
+        Names of the checks that it rests on, which are made first.
     """
 
-    def __init__(
-        self, run: Callable[[Case], None], name: str, description: str, cause: str, requires: Sequence[str]
-    ) -> None:
-        self._run = run
-        self.name = self.__name__ = name
-        self.description, self.cause, self.requires = description, cause, tuple(requires)
-
-    def __call__(self, method: Method | str, *, options: Mapping[str, Any] | None = None) -> None:
-        """Make this check, and those it rests on, of `method` with `options`; raises CheckFailure."""
-        from cvr_plugins.testing._suite import check_method
-
-        __tracebackhide__ = True  # by pytest, which shows an author's frames alone
-        check_method(method, checks=[self.name], options=options)
-
-    def __repr__(self) -> str:
-        return f"<Check {self.name}>"
+    run: Callable[[Case], None]
+    name: str
+    description: str
+    cause: str
+    requires: tuple[str, ...]
 
     def result(self, case: Case) -> CheckResult:
         """Make this check alone."""
@@ -107,7 +102,7 @@ class Check:
         error: BaseException | None = None
         try:
             with generators_kept():
-                self._run(case)
+                self.run(case)
         except Problem as raised:
             problem, error = raised, raised.__cause__
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a method raises is its failure
@@ -129,9 +124,9 @@ class Check:
 
 def check(
     name: str, description: str, *, cause: str, requires: Sequence[str] = ()
-) -> Callable[[Callable[[Case], None]], Check]:
-    """Make a function of a Case a Check; it raises Problem, or whatever the method raises."""
-    return lambda run: Check(run, name, description, cause, requires)
+) -> Callable[[Callable[[Case], None]], Definition]:
+    """Make a function of a Case the definition of a check."""
+    return lambda run: Definition(run, name, description, cause, tuple(requires))
 
 
 def one_line(error: BaseException) -> str:

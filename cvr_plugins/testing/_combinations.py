@@ -9,6 +9,7 @@ import torch
 from cvr_plugins.assembly import assemble
 from cvr_plugins.contracts import Method
 from cvr_plugins.objectives import Naive
+from cvr_plugins.plugins import registry
 from cvr_plugins.testing._case import Case, new_model, training_batch
 from cvr_plugins.testing._check import Problem, check, one_line
 from cvr_plugins.testing._training import Trainer
@@ -25,8 +26,6 @@ _PLAIN = Method("Naive", Naive)
 )
 def architectures(case: Case) -> None:
     """Build each combination, train a batch, predict."""
-    from cvr_plugins.plugins import registry
-
     for architecture in registry().entries("architecture"):
         for backbone in registry().entries("backbone"):
             names = {"architecture": architecture.qualified, "backbone": backbone.qualified}
@@ -42,8 +41,6 @@ def architectures(case: Case) -> None:
 )
 def weightings(case: Case) -> None:
     """Build with each weighting, train a batch, predict."""
-    from cvr_plugins.plugins import registry
-
     for weighting in registry().entries("weighting"):
         _require_sound(case, {"weighting": weighting.qualified}, f"weighting {weighting.key!r}")
 

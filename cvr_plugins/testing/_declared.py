@@ -12,6 +12,7 @@ from typing import Any
 from cvr_plugins.assembly import HEAD_SUFFIX, options_by_part, options_of
 from cvr_plugins.contracts import API_VERSION, Architecture, Labels, Objective, Phase
 from cvr_plugins.metrics import TASKS
+from cvr_plugins.plugins import registry
 from cvr_plugins.testing._case import PARTS, Case, new_model, training_batch
 from cvr_plugins.testing._check import Problem, check, one_line
 
@@ -25,8 +26,6 @@ NO_SUCH_OPTION = "no_such_option_of_any_method"
 )
 def metadata(case: Case) -> None:
     """Texts, the contracts' version, and the names in `defaults`."""
-    from cvr_plugins.plugins import registry
-
     method = case.method
     if not method.summary.strip() or "\n" in method.summary.strip():
         raise Problem(expected="a summary of one line, which lists of methods show", found=repr(method.summary))

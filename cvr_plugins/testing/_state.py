@@ -8,7 +8,6 @@ import inspect
 import io
 import pickle
 import random
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -35,10 +34,9 @@ def sharing(case: Case) -> None:
     first, second = trainer.model, case.model(seed=1)
     if first.objective is second.objective:
         raise Problem(expected="Method.objective to make a new Objective each time", found="the same object twice")
-    owners = {_address(tensor): name for name, tensor in _tensors(first)}
-    for name, tensor in _tensors(second):
-        if _address(tensor) in owners:
-            raise Problem(expected="tensors of its own for each model", found=f"both have {name} in one memory")
+    shared = _shared(first, second)
+    if shared:
+        raise Problem(expected="tensors of its own for each model", found=f"both have {shared} in one memory")
     batch = training_batch(12)
     before = observed(second, batch)
     trainer.step(training_batch(7))
@@ -146,10 +144,9 @@ def deepcopied(case: Case) -> None:
         twin = copy.deepcopy(model)
     except Exception as error:
         raise Problem(expected="a model that can be copied", found=one_line(error)) from error
-    owners = {_address(tensor): name for name, tensor in _tensors(model)}
-    for name, tensor in _tensors(twin):
-        if _address(tensor) in owners:
-            raise Problem(expected="a copy with tensors of its own", found=f"it shares {name} with the original")
+    shared = _shared(model, twin)
+    if shared:
+        raise Problem(expected="a copy with tensors of its own", found=f"it shares {shared} with the original")
     if twin.objective is model.objective:
         raise Problem(expected="a copy with an objective of its own", found="that of the original")
     _require_same_future(model, twin, "its deep copy")
@@ -173,14 +170,15 @@ def _require_same_future(first: CVRModel, second: CVRModel, who: str, *, ends: b
         raise Problem(expected=f"a model and {who} to go on the same", found=f"later these differ: {differing}")
 
 
-def _tensors(model: CVRModel) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.numel():
-            yield name, tensor
+def _shared(first: CVRModel, second: CVRModel) -> str:
+    """Return the name of a tensor of `second` whose memory is `first`'s too, "" if there is none."""
+    taken = set(_memory(first).values())
+    return next((name for name, address in _memory(second).items() if address in taken), "")
 
 
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _memory(model: CVRModel) -> dict[str, int]:
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors if tensor.numel()}
 
 
 def _holds_tensor(value: Any, seen: set[int]) -> bool:

@@ -9,14 +9,34 @@ from typing import Any
 from cvr_plugins.assembly import OptionError
 from cvr_plugins.contracts import Method
 from cvr_plugins.nearest import did_you_mean
-from cvr_plugins.plugins import RegistryError
-from cvr_plugins.testing import _declared, _losses, _moves, _predictions, _state
+from cvr_plugins.plugins import RegistryError, registry
+from cvr_plugins.testing import _combinations, _declared, _losses, _moves, _predictions, _state
 from cvr_plugins.testing._case import Case
-from cvr_plugins.testing._check import Check, CheckFailure, CheckResult, generators_kept
-from cvr_plugins.testing._combinations import architectures, weightings
+from cvr_plugins.testing._check import CheckFailure, CheckResult, Definition, generators_kept
+
+
+class Check(Definition):
+    """One check: call it with a method, and it raises CheckFailure or returns None.
+
+    name; description: what holds if it passes; cause: what usually brings about a failure; requires: names of the
+    checks it rests on, which are made first.
+    """
+
+    def __call__(self, method: Method | str, *, options: Mapping[str, Any] | None = None) -> None:
+        """Make this check, and those it rests on, of `method` with `options`; raises CheckFailure."""
+        __tracebackhide__ = True  # by pytest, which shows an author's frames alone
+        check_method(method, checks=[self.name], options=options)
+
+    @property
+    def __name__(self) -> str:  # what pytest calls a test of it
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<Check {self.name}>"
+
 
 CHECKS: dict[str, Check] = {
-    each.name: each
+    each.name: Check(**vars(each))
     for each in (
         _declared.metadata,
         _declared.construction,
@@ -39,8 +59,8 @@ CHECKS: dict[str, Check] = {
         _state.state_dict,
         _state.pickled,
         _state.deepcopied,
-        architectures,
-        weightings,
+        _combinations.architectures,
+        _combinations.weightings,
         _predictions.learning,
     )
 }
@@ -109,8 +129,6 @@ def check_method(
 
 def _found(method: object) -> Method:
     if isinstance(method, str):
-        from cvr_plugins.plugins import registry
-
         return registry().method(method)
     if not isinstance(method, Method):
         hint = " Wrap the objective: Method(name=..., objective=...)." if inspect.isclass(method) else ""
