@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from cvr_plugins.data.infer import infer_schema
     from cvr_plugins.data.log import FunnelLog
     from cvr_plugins.data.movielens import ml_100k_funnel
-    from cvr_plugins.data.raw import RawLog
     from cvr_plugins.data.schema import Feature, Schema
+    from cvr_plugins.data.source import TableWriter
     from cvr_plugins.data.splits import check_parts, split
-    from cvr_plugins.data.tables import open_batches, read_table, write_table
-    from cvr_plugins.data.writing import TableWriter
+    from cvr_plugins.data.tables import RawLog, open_batches, read_table, write_table
 
 __all__ = [
     "DataError",
@@ -47,11 +46,10 @@ _HOMES = {
     "infer": ("infer_schema",),
     "log": ("FunnelLog",),
     "movielens": ("ml_100k_funnel",),
-    "raw": ("RawLog",),
     "schema": ("Feature", "Schema"),
+    "source": ("TableWriter",),
     "splits": ("check_parts", "split"),
-    "tables": ("open_batches", "read_table", "write_table"),
-    "writing": ("TableWriter",),
+    "tables": ("RawLog", "open_batches", "read_table", "write_table"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,9 +1,11 @@
-"""RecBole's atomic files: ``NAME.inter``, ``NAME.user`` and ``NAME.item`` with ``field:type`` headers."""
+"""RecBole's atomic files: `NAME.inter`, `NAME.user` and `NAME.item` with `field:type` headers."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +18,8 @@ from cvr_plugins.data.infer import check_options, infer_schema
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.schema import Schema, action_columns
 from cvr_plugins.data.source import Source
-from cvr_plugins.data.tables import column_types, read_frame
-from cvr_plugins.data.tokens import as_tokens, joined, refuse_separators
+from cvr_plugins.data.tables import column_types, joined_to, read_frame
+from cvr_plugins.data.tokens import joined, refuse_separators
 from cvr_plugins.files import whole_folder
 
 FIELD_TYPES = {
@@ -26,6 +28,7 @@ FIELD_TYPES = {
     "float": pa.float64(),
     "float_seq": pa.list_(pa.float64()),
 }
+SUFFIXES = ("inter", "user", "item")
 
 
 # What pandas.read_csv, and with it RecBole, takes for missing; ours reads such a token as it stands.
@@ -35,7 +38,7 @@ _READ_AS_MISSING = frozenset(
 
 
 class Written(NamedTuple):
-    """What ``write_atomic`` made: the folder, and what its reader should know."""
+    """What `write_atomic` made: the folder, and what its reader should know."""
 
     folder: Path
     notes: tuple[str, ...]
@@ -44,19 +47,21 @@ class Written(NamedTuple):
 class AtomicFile(NamedTuple):
     """One atomic file and its fields, name -> type."""
 
-    path: Path
+    source: Source
     fields: dict[str, str]
-    encoding: str
 
     @classmethod
     def open(cls, path: Path, *, encoding: str = "utf-8") -> AtomicFile:
         """Read and check the header.
 
-        Raises:
-            DataError: if a field has no type, an unknown one, or occurs twice.
+        Raises
+        ------
+        DataError
+            If a field has no type, an unknown one, or occurs twice.
         """
+        source = Source(path, "\t", encoding, quoting=False)
         fields: dict[str, str] = {}
-        for field in Source(path, "\t", encoding, quoting=False).header.names:
+        for field in source.header.names:
             name, colon, kind = field.rpartition(":")
             if not colon or kind not in FIELD_TYPES:
                 raise DataError(
@@ -66,67 +71,139 @@ class AtomicFile(NamedTuple):
             if name in fields:
                 raise DataError(f"File {str(path)!r} has more than one field named {name!r}; rename or remove one.")
             fields[name] = kind
-        return cls(path, fields, encoding)
+        return cls(source, fields)
 
-    def read(self, names: Sequence[str], types: dict[str, pa.DataType]) -> pd.DataFrame:
-        """The named fields in the given Arrow types."""
-        source = Source(self.path, "\t", self.encoding, quoting=False)
+    def read(self, names: Sequence[str], types: Mapping[str, pa.DataType]) -> pd.DataFrame:
+        """Return the named fields in the given Arrow types; raise DataError if one is missing or cannot be read."""
+        require_columns(list(self.fields), names, f"File {str(self.source.path)!r}")
         heads = {name: f"{name}:{self.fields[name]}" for name in names}
-        frame = read_frame(source, list(heads.values()), {heads[name]: types[name] for name in names})
+        frame = read_frame(self.source, list(heads.values()), {heads[name]: types[name] for name in names})
         return frame.set_axis(list(names), axis=1)
+
+
+@dataclass(frozen=True)
+class AtomicFiles:
+    """The atomic files of a data set, their headers read.
+
+    Parameters
+    ----------
+    name
+        Of the data set.
+    files
+        Suffix -> file; the `.inter` file is there.
+    """
+
+    name: str
+    files: Mapping[str, AtomicFile]
+
+    @classmethod
+    def open(cls, directory: str | Path, name: str, *, encoding: str = "utf-8") -> AtomicFiles:
+        """Open `NAME.inter` and, where they exist, `NAME.user`, `NAME.item` in `directory` or `directory/NAME`.
+
+        Raises
+        ------
+        DataError
+            If there is no `NAME.inter`, or a header is broken.
+        """
+        places = (Path(directory), Path(directory, name))
+        folder = next((place for place in places if (place / f"{name}.inter").is_file()), None)
+        if folder is None:
+            raise DataError(
+                f"There is no {name}.inter in {quoted(map(str, places))}; check the directory and the name."
+            )
+        paths = {suffix: folder / f"{name}.{suffix}" for suffix in SUFFIXES}
+        return cls(name, {s: AtomicFile.open(path, encoding=encoding) for s, path in paths.items() if path.is_file()})
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """All fields, name -> type, in the order .inter, .user, .item; the first where files disagree."""
+        found: dict[str, str] = {}
+        for file in self.files.values():
+            found.update({name: kind for name, kind in file.fields.items() if name not in found})
+        return found
+
+    def read(self, schema: Schema | None = None, **roles: Any) -> FunnelLog:
+        """Read the log; arguments and errors are those of `read_atomic`."""
+        if schema is None:
+            schema = self._infer(roles)
+        elif roles:
+            raise DataError(f"Give either a schema or roles, not both; got a schema and {quoted(roles)}.")
+        where = f"The atomic files of {self.name!r}"
+        require_columns(list(self.fields), schema.columns, where)
+        sequences = [feature.name for feature in schema.features if self.fields[feature.name] == "float_seq"]
+        if sequences:
+            raise DataError(f"{where}: {quoted(sequences)} is a float_seq, which cannot be a feature; leave it out.")
+        types = column_types(schema, pa.schema([]))
+        keys = {"user": schema.user, "item": schema.item}
+        notes: list[str] = []
+        for suffix, file in self.files.items():
+            wanted = [column for column in schema.columns if column in file.fields]
+            if suffix == "inter":
+                frame = file.read(list(dict.fromkeys([*keys.values(), *wanted])), types)
+            elif wanted:
+                key = keys[suffix]
+                table = file.read(list(dict.fromkeys([key, *wanted])), types)
+                frame = _join(frame, table, key, file.source.path, notes)
+        return FunnelLog.from_frame(frame, schema, name=self.name, notes=notes)
+
+    def _infer(self, roles: dict[str, Any]) -> Schema:
+        check_options(roles)
+        header = pa.schema([pa.field(field, FIELD_TYPES[kind]) for field, kind in self.fields.items()])
+        named = [column for column in roles.values() if isinstance(column, str)]
+        taken = {*named, *action_columns(roles.get("action")), *roles.get("drop_columns", ())}
+        options = dict(roles)
+        for side in ("user", "item"):
+            own = [field for field in self.files[side].fields if field not in taken] if side in self.files else []
+            options[f"{side}_features"] = [*roles.get(f"{side}_features", ()), *own]
+        return infer_schema(header, **options)
 
 
 def read_atomic(
     directory: str | Path, name: str, schema: Schema | None = None, *, encoding: str = "utf-8", **roles: Any
 ) -> FunnelLog:
-    """Read ``NAME.inter`` and, where they exist, ``NAME.user``, ``NAME.item`` from ``directory`` or ``directory/NAME``.
+    """Read `NAME.inter` and, where they exist, `NAME.user`, `NAME.item`.
 
-    Either a ``schema`` is given, or the keywords of ``infer_schema``; kinds then follow the headers, and fields of
-    ``.user`` and ``.item`` are features of that side. Fields are split at tabs, sequences at spaces; quotation marks
-    are part of the text.
+    Fields are split at tabs, sequences at spaces; quotation marks are part of the text.
 
-    Raises:
-        DataError: if a file, header or row is broken, a field occurs in two files, a user or an item has two rows in
-            its own file, a ``float_seq`` is asked for as a feature, or ``FunnelLog.from_frame`` refuses the log.
+    Parameters
+    ----------
+    directory
+        The folder of the files, or the one in which that of the name `name` lies.
+    name
+        Of the data set.
+    schema
+        Which field plays which part; None to infer it from `roles`: kinds then follow the headers, and fields of
+        `.user` and `.item` are features of that side.
+    encoding
+        Of the files.
+    **roles
+        Keywords of `infer_schema`.
+
+    Raises
+    ------
+    DataError
+        If a file, header or row is broken, a field occurs in two files, a user or an item has two rows in its own file,
+        a `float_seq` is asked for as a feature, or `FunnelLog.from_frame` refuses the log.
     """
-    files = _open_files(Path(directory), name, encoding)
-    fields = _fields(files)
-    if schema is None:
-        schema = _infer(files, fields, roles)
-    elif roles:
-        raise DataError(f"Give either a schema or roles, not both; got a schema and {quoted(roles)}.")
-    where = f"The atomic files of {name!r}"
-    require_columns(list(fields), schema.columns, where)
-    sequences = [feature.name for feature in schema.features if fields[feature.name] == "float_seq"]
-    if sequences:
-        raise DataError(f"{where}: {quoted(sequences)} is a float_seq, which cannot be a feature; leave it out.")
-    types = column_types(schema, pa.schema([]))
-    if schema.timestamp is not None:
-        types[schema.timestamp] = pa.float64()
-    inter = files["inter"]
-    require_columns(list(inter.fields), (schema.user, schema.item), f"File {str(inter.path)!r}")
-    frame = inter.read([column for column in schema.columns if column in inter.fields], types)
-    notes: list[str] = []
-    for side, key in (("user", schema.user), ("item", schema.item)):
-        wanted = [column for column in schema.columns if column in files[side].fields] if side in files else []
-        if wanted:
-            require_columns(list(files[side].fields), (key,), f"File {str(files[side].path)!r}")
-            table = files[side].read(list(dict.fromkeys([key, *wanted])), types)
-            frame = _join(frame, table, key, files[side].path, notes)
-    return FunnelLog.from_frame(frame, schema, name=name, notes=notes)
+    return AtomicFiles.open(directory, name, encoding=encoding).read(schema, **roles)
 
 
 def write_atomic(log: FunnelLog, directory: str | Path) -> Written:
-    """Write the folder ``directory/NAME`` (NAME: the log's) of ``.inter``, ``.user``, ``.item``, whole or not at all.
+    """Write the folder `directory/NAME` (NAME: the log's) of `.inter`, `.user`, `.item`, whole or not at all.
 
-    User features go to ``.user``, item features to ``.item``, everything else, truth included, to ``.inter``. A feature
-    that varies within a user (an item) cannot stand in ``.user`` (``.item``): it goes to ``.inter``, with a note. Read
-    the log back with ``read_atomic(directory, NAME, log.schema)``.
+    User features go to `.user`, item features to `.item`, everything else, truth included, to `.inter`. A feature that
+    varies within a user (an item) cannot stand in `.user` (`.item`): it goes to `.inter`, with a note. Read the log
+    back with `read_atomic(directory, NAME, log.schema)`.
 
-    Raises:
-        DataError: if a name or token holds what the format cannot carry (tab, line break, leading quotation mark, or a
-            space within a sequence).
-        TargetError: if the folder exists; OutputError: if writing fails.
+    Raises
+    ------
+    DataError
+        If a name or token holds what the format cannot carry (tab, line break, leading quotation mark, or a space
+        within a sequence).
+    TargetError
+        If the folder exists.
+    OutputError
+        If writing fails.
     """
     schema, frame = log.schema, log.frame
     if not log.name or any(character in log.name for character in "/\\\0"):
@@ -159,72 +236,18 @@ def write_atomic(log: FunnelLog, directory: str | Path) -> Written:
     return Written(folder, tuple(notes))
 
 
-def _open_files(directory: Path, name: str, encoding: str) -> dict[str, AtomicFile]:
-    folder = next((place for place in (directory, directory / name) if (place / f"{name}.inter").is_file()), None)
-    if folder is None:
-        raise DataError(
-            f"There is no {name}.inter in {str(directory)!r} or {str(directory / name)!r}; check the directory and the "
-            "name."
-        )
-    paths = {suffix: folder / f"{name}.{suffix}" for suffix in ("inter", "user", "item")}
-    return {
-        suffix: AtomicFile.open(path, encoding=encoding)
-        for suffix, path in paths.items()
-        if suffix == "inter" or path.is_file()
-    }
-
-
-def _fields(files: dict[str, AtomicFile]) -> dict[str, str]:
-    """All fields, name -> type, in the order .inter, .user, .item."""
-    fields: dict[str, str] = {}
-    for file in files.values():
-        for field, kind in file.fields.items():
-            fields.setdefault(field, kind)
-    return fields
-
-
-def _infer(files: dict[str, AtomicFile], fields: dict[str, str], roles: dict[str, Any]) -> Schema:
-    check_options(roles)
-    header = pa.schema([pa.field(field, FIELD_TYPES[kind]) for field, kind in fields.items()])
-    named = [column for column in roles.values() if isinstance(column, str)]
-    taken = {*named, *action_columns(roles.get("action")), *roles.get("drop_columns", ())}
-    options = dict(roles)
-    for side in ("user", "item"):
-        own = [field for field in files[side].fields if field not in taken] if side in files else []
-        options[f"{side}_features"] = [*roles.get(f"{side}_features", ()), *own]
-    return infer_schema(header, **options)
-
-
 def _join(frame: pd.DataFrame, table: pd.DataFrame, key: str, path: Path, notes: list[str]) -> pd.DataFrame:
-    """Add the columns of ``table`` to the rows with the same key; missing where ``table`` has no such row."""
+    """Add the columns of `table` to the rows with the same key; missing where `table` has no such row."""
     clash = [column for column in table.columns if column != key and column in frame.columns]
     if clash:
         raise DataError(
             f"Field {quoted(clash)} occurs in {str(path)!r} and in another atomic file; rename or drop one."
         )
-    own = as_tokens(table[key])
-    unnamed = int((own.codes < 0).sum())
-    if unnamed:
-        raise DataError(f"File {str(path)!r} lacks the {key!r} in {rows(unnamed)}; fill or drop them.")
-    doubled = int(pd.Series(own.codes).duplicated().sum())
-    if doubled:
-        raise DataError(f"File {str(path)!r} repeats a {key!r} in {rows(doubled)}; keep one row for each.")
-    keys = as_tokens(frame[key])
-    row_of = np.full(len(own.categories), -1)
-    row_of[own.codes] = np.arange(len(own))
-    category = own.categories.get_indexer(keys.categories)
-    row_of_key = np.append(np.where(category >= 0, row_of[category], -1), -1)
-    positions = row_of_key[keys.codes]
-    absent = positions < 0
+    columns, absent = joined_to(frame[key], table, path)
     if absent.any():
-        users = len(np.unique(np.asarray(keys.codes)[absent]))
-        notes.append(f"{rows(int(absent.sum()))} ({users:,} distinct {key!r}) without a row in {path.name}.")
-    joined_columns = {
-        column: pd.api.extensions.take(table[column].values, positions, allow_fill=True)
-        for column in table.columns
-        if column != key
-    }
-    return frame.assign(**joined_columns)
+        distinct = frame[key][absent].nunique(dropna=False)
+        notes.append(f"{rows(int(absent.sum()))} ({distinct:,} distinct {key!r}) without a row in {path.name}.")
+    return frame.assign(**columns)
 
 
 def _varies(column: pd.Series, key: pd.Series) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from cvr_plugins.data.checks import finite
 from cvr_plugins.data.errors import DataError, quoted, require_columns, rows
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.schema import Feature
+from cvr_plugins.data.schema import Feature, Kind
 from cvr_plugins.data.tokens import as_token_lists, as_tokens
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
@@ -24,9 +24,20 @@ _VERSION = 1
 class Encoded:
     """The features of N exposures as arrays.
 
-    ``sparse``: ids, int32 [N, F], columns ``sparse_names``; ``sequences``: name -> ids, int32 [N, L], zero-padded at
-    the end; ``dense``: raw values, float32 [N, K], columns ``dense_names``; ``unknown``: name -> how many tokens were
-    mapped to the unknown id.
+    Parameters
+    ----------
+    sparse
+        Ids, int32 `[N, F]`.
+    sparse_names
+        Its columns.
+    sequences
+        Name -> ids, int32 `[N, L]`, zero-padded at the end.
+    dense
+        Raw values, float32 `[N, K]`.
+    dense_names
+        Its columns.
+    unknown
+        Name -> how many tokens were mapped to the unknown id.
     """
 
     sparse: np.ndarray
@@ -42,12 +53,24 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The ids of every token feature, as found in a training log; made by ``fit``.
+    """The ids of every token feature, as found in a training log; made by `fit`.
 
     Id 0 is a missing token and the padding of sequences, id 1 a token that training did not hold (or held fewer than
-    ``min_count`` times), ids from 2 are the tokens in sorted order. ``tokens``: feature -> its tokens; ``lengths``:
-    sequence feature -> L; ``dense_stats``: dense feature -> mean and population standard deviation over the training
-    log (1 where that is 0, so that one can divide by it); ``ids``: the user and the item column.
+    `min_count` times), ids from 2 are the tokens in sorted order.
+
+    Parameters
+    ----------
+    features
+        Those encoded.
+    ids
+        The user and the item column.
+    tokens
+        Feature -> its tokens.
+    lengths
+        Sequence feature -> L.
+    dense_stats
+        Dense feature -> mean and population standard deviation over the training log (1 where that is 0, so that one
+        can divide by it).
     """
 
     features: tuple[Feature, ...]
@@ -60,10 +83,19 @@ class Vocabulary:
     def fit(cls, train: FunnelLog, *, max_length: int = 50, min_count: int = 1) -> Vocabulary:
         """Learn ids, sequence lengths and dense statistics from the training part.
 
-        L of a sequence is its longest length there, at least 1 and at most ``max_length``.
+        Parameters
+        ----------
+        train
+            The training part.
+        max_length
+            L of a sequence is its longest length there, at least 1 and at most this.
+        min_count
+            How often a token must occur there.
 
-        Raises:
-            DataError: if ``max_length`` or ``min_count`` is below 1.
+        Raises
+        ------
+        DataError
+            If `max_length` or `min_count` is below 1.
         """
         for option, value in (("max_length", max_length), ("min_count", min_count)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -94,13 +126,15 @@ class Vocabulary:
     def transform(self, source: pd.DataFrame | FunnelLog) -> Encoded:
         """Encode a log, or any table with the feature columns; labels are not needed.
 
-        Raises:
-            DataError: if a feature column is missing or doubled, an id is missing, or a float is missing or infinite.
+        Raises
+        ------
+        DataError
+            If a feature column is missing or doubled, an id is missing, or a float is missing or infinite.
         """
         frame = source.frame if isinstance(source, FunnelLog) else source
         where = f"Log {source.name!r}" if isinstance(source, FunnelLog) else "The table"
         require_columns(list(frame.columns), [feature.name for feature in self.features], where)
-        names = {kind: self._names(kind) for kind in ("token", "token_seq", "float")}
+        names = {kind: tuple(f.name for f in self.features if f.kind == kind) for kind in get_args(Kind)}
         sparse = np.empty((len(frame), len(names["token"])), dtype=np.int32)
         dense = np.empty((len(frame), len(names["float"])), dtype=np.float32)
         sequences: dict[str, np.ndarray] = {}
@@ -120,7 +154,7 @@ class Vocabulary:
         return Encoded(sparse, names["token"], sequences, dense, names["float"], unknown)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; ``from_dict`` gives back a vocabulary that encodes identically."""
+        """Return plain values, ready for JSON; `from_dict` gives back a vocabulary that encodes identically."""
         return {
             "version": _VERSION,
             "features": [{"name": f.name, "kind": f.kind, "side": f.side} for f in self.features],
@@ -132,10 +166,12 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Vocabulary:
-        """The inverse of ``to_dict``.
+        """Return the vocabulary that `to_dict` describes.
 
-        Raises:
-            DataError: if the values do not describe a vocabulary of this version.
+        Raises
+        ------
+        DataError
+            If the values do not describe a vocabulary of this version.
         """
         if values.get("version") != _VERSION:
             raise DataError(f"The vocabulary has version {values.get('version')!r}, this program reads {_VERSION}.")
@@ -153,19 +189,14 @@ class Vocabulary:
             ("lengths", ("token_seq",), lengths),
             ("dense_stats", ("float",), stats),
         ):
-            wanted = {feature.name for feature in features if feature.kind in kinds}
-            if wanted != set(found):
-                raise DataError(
-                    f"The vocabulary is damaged: its {what} do not match its features in "
-                    f"{quoted(sorted(wanted ^ set(found)))}. Fit it again."
-                )
+            differ = sorted({feature.name for feature in features if feature.kind in kinds} ^ set(found))
+            if differ:
+                found_in = f"its {what} do not match its features in {quoted(differ)}"
+                raise DataError(f"The vocabulary is damaged: {found_in}. Fit it again.")
         doubled = [name for name, words in tokens.items() if len(set(words)) < len(words)]
         if doubled:
             raise DataError(f"The vocabulary is damaged: {quoted(doubled)} holds a token twice. Fit it again.")
         return made
-
-    def _names(self, kind: str) -> tuple[str, ...]:
-        return tuple(feature.name for feature in self.features if feature.kind == kind)
 
     @cached_property
     def _indexes(self) -> dict[str, pd.Index]:

@@ -16,34 +16,45 @@ class SchemaError(DataError):
 
 
 def rows(count: int) -> str:
-    """``1 row``, ``1,234 rows``."""
+    """Return `1 row`, `1,234 rows`."""
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def quoted(names: Iterable[object]) -> str:
-    """Names as a list for a message: ``'a', 'b'``."""
-    return ", ".join(repr(name) for name in names)
+def quoted(names: Iterable[object], most: int | None = None) -> str:
+    """Return names as a list for a message, `'a', 'b'`, with dots in place of those after the first `most`."""
+    shown = [repr(name) for name in names]
+    return ", ".join(shown if most is None or len(shown) <= most else [*shown[:most], "..."])
 
 
 def did_you_mean(names: Iterable[object], known: Iterable[object]) -> str:
-    """`` Did you mean 'x'?`` for the known names nearest to any of ``names``, or the empty string."""
+    """Return ` Did you mean 'x'?` for the known names nearest to any of `names`, or the empty string."""
     candidates = [str(name) for name in known]
     near = dict.fromkeys(match for name in names for match in nearest(str(name), candidates, limit=2))
-    return f" Did you mean {either(repr(name) for name in near)}?" if near else ""
+    return f" Did you mean {either(map(repr, near))}?" if near else ""
 
 
 def require_columns(present: Sequence[object], wanted: Iterable[str], where: str) -> None:
     """Check a header: no name twice, nothing missing.
 
-    Raises:
-        DataError: naming the columns and the nearest names present.
+    Parameters
+    ----------
+    present
+        The names in the header.
+    wanted
+        Names that must be among them.
+    where
+        What has the header, at the beginning of a sentence.
+
+    Raises
+    ------
+    DataError
+        Naming the columns and the nearest names present.
     """
-    twice = list(dict.fromkeys(name for name in present if present.count(name) > 1))
-    if twice:
+    if len(set(present)) < len(present):
+        twice = dict.fromkeys(name for name in present if present.count(name) > 1)
         raise DataError(f"{where} has more than one column named {quoted(twice)}; rename or remove the duplicates.")
     missing = [name for name in wanted if name not in present]
     if missing:
-        shown = quoted(present[:20]) + (", ..." if len(present) > 20 else "")
-        hint = did_you_mean(missing, present)
         plural = "column" if len(missing) == 1 else "columns"
-        raise DataError(f"{where} lacks the {plural} {quoted(missing)}.{hint} It has: {shown or 'no column'}.")
+        hint, shown = did_you_mean(missing, present), quoted(present, most=20) or "no column"
+        raise DataError(f"{where} lacks the {plural} {quoted(missing)}.{hint} It has: {shown}.")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cvr_plugins.data.errors import DataError, did_you_mean, quoted, require_columns
 from cvr_plugins.data.schema import Feature, Kind, Schema, Side, action_columns
-from cvr_plugins.data.tokens import arrow_array
+from cvr_plugins.data.tokens import arrow_array, is_list, is_text, value_type
 
 # Names under which published logs keep what happened after the exposure: lower case, without "is_" and "_label".
 _LABEL_WORDS = frozenset(
@@ -51,17 +51,29 @@ def infer_schema(
     id_features: bool = True,
     part: str | None = None,
 ) -> Schema:
-    """A schema for a table or an Arrow header in which every column without a role is a feature.
-
-    ``action`` names one column or several, whose OR is the label (see ``Schema``).
+    """Return a schema in which every column without a role is a feature.
 
     Kinds follow the types: integers, text, booleans and categories are tokens, floats are floats, lists are token
-    sequences; the three ``*_features`` lists of kinds overrule that. Sides come from ``user_features`` and
-    ``item_features``; all others are of the context.
+    sequences.
 
-    Raises:
-        DataError: if a column is missing, listed twice or of a type that fits no kind, or if one without a role has the
-            name of a label or a timestamp: it must be given a role, be dropped, or be listed as a feature on purpose.
+    Parameters
+    ----------
+    columns
+        A table or an Arrow header.
+    user, item, click, conversion, action, timestamp, counterfactual, propensity, id_features, part
+        As in `Schema`.
+    token_features, token_seq_features, float_features
+        Overrule what follows from the types.
+    user_features, item_features
+        Features of that side; all others are of the context.
+    drop_columns
+        Columns that are none.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, listed twice or of a type that fits no kind, or if one without a role has the name of a
+        label or a timestamp: it must be given a role, be dropped, or be listed as a feature on purpose.
     """
     lists = {
         "token_features": token_features,
@@ -110,10 +122,12 @@ def infer_schema(
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check keywords meant for ``infer_schema``.
+    """Check keywords meant for `infer_schema`.
 
-    Raises:
-        DataError: on an unknown one, with the nearest known one, or if a role is missing.
+    Raises
+    ------
+    DataError
+        On an unknown one, with the nearest known one, or if a role is missing.
     """
     known = inspect.signature(infer_schema).parameters
     names = [name for name in known if name != "columns"]
@@ -176,13 +190,13 @@ def _guard(field: pa.Field) -> None:
 
 
 def _kind(field: pa.Field) -> Kind:
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    kind = value_type(field.type)
     if pa.types.is_floating(kind):
         return "float"
-    if any(test(kind) for test in (pa.types.is_integer, pa.types.is_boolean, pa.types.is_null, _is_text)):
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind) or is_text(kind):
         return "token"
-    if any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
-        if any(test(kind.value_type) for test in (pa.types.is_integer, pa.types.is_null, _is_text)):
+    if is_list(kind):
+        if pa.types.is_integer(kind.value_type) or pa.types.is_null(kind.value_type) or is_text(kind.value_type):
             return "token_seq"
         raise DataError(
             f"Column {field.name!r} holds lists of {kind.value_type} (a float_seq), which cannot be a feature; put it "
@@ -192,7 +206,3 @@ def _kind(field: pa.Field) -> Kind:
         f"Column {field.name!r} has the type {field.type}, which fits no kind of feature; put it into drop_columns, "
         "or list it in token_features or float_features."
     )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -17,12 +17,20 @@ from cvr_plugins.data.tokens import as_token_lists, as_tokens, token_list_series
 
 @dataclass(frozen=True, eq=False)
 class FunnelLog:
-    """A table of exposures, one row each. Made by ``from_frame``, which checks it; the constructor trusts its caller.
+    """A table of exposures, one row each. Made by `from_frame`, which checks it; the constructor trusts its caller.
 
-    ``frame`` holds the columns of ``schema`` in one form: ids and token features as categoricals of strings
-    (code -1: missing), ``token_seq`` features as Arrow lists of strings, float features and the timestamp as float64,
-    labels as int8 with conversion and action 0 wherever there was no click, the part as a categorical. ``notes``
-    reports what the checks changed.
+    Parameters
+    ----------
+    frame
+        The columns of `schema` in one form: ids and token features as categoricals of strings (code -1: missing),
+        `token_seq` features as Arrow lists of strings, float features and the timestamp as float64, labels as int8 with
+        conversion and action 0 wherever there was no click, the part as a categorical.
+    schema
+        Which column plays which part.
+    name
+        For messages.
+    notes
+        What the checks changed.
     """
 
     frame: pd.DataFrame
@@ -34,14 +42,25 @@ class FunnelLog:
     def from_frame(
         cls, frame: pd.DataFrame, schema: Schema, *, name: str = "log", notes: Iterable[str] = ()
     ) -> FunnelLog:
-        """Check a table and bring it into the form above; ``frame`` itself is not changed.
+        """Check a table and bring it into the form above; `frame` itself is not changed.
 
-        ``notes`` are put before those of the checks.
+        Parameters
+        ----------
+        frame
+            The columns of `schema`; others are ignored, with a note.
+        schema
+            Which column plays which part.
+        name
+            Of the log.
+        notes
+            Put before those of the checks.
 
-        Raises:
-            DataError: naming the column, the number of rows and the remedy, if columns are missing or doubled, the log
-                is empty, a label is not binary or unknown where it must be known, an id is missing, a float feature is
-                not finite, or a truth column is impossible.
+        Raises
+        ------
+        DataError
+            Naming the column, the number of rows and the remedy, if columns are missing or doubled, the log is empty, a
+            label is not binary or unknown where it must be known, an id is missing, a float feature is not finite, or
+            a truth column is impossible.
         """
         where = f"Log {name!r}"
         require_columns(list(frame.columns), schema.columns, where)
@@ -55,7 +74,9 @@ class FunnelLog:
         made: dict[str, object] = {}
         for column, kind in schema.kinds.items():
             made[column] = _feature(source[column], kind, where, found, required=column in (schema.user, schema.item))
-        made.update(_labels(source, schema, where, found))
+        labels, changed = checks.clean_labels(source, schema, where)
+        made.update(labels)
+        found.extend(changed)
         if schema.timestamp is not None:
             made[schema.timestamp] = checks.timestamps(source[schema.timestamp], where)
         if schema.part is not None:
@@ -67,11 +88,11 @@ class FunnelLog:
         return len(self.frame)
 
     def take(self, positions: np.ndarray, *, name: str | None = None) -> FunnelLog:
-        """The rows at ``positions``, in that order, as a log without notes."""
+        """Return the rows at `positions`, in that order, as a log without notes."""
         return FunnelLog(self.frame.take(positions).reset_index(drop=True), self.schema, name or self.name)
 
     def labels(self) -> dict[str, np.ndarray]:
-        """Float32 arrays [N]: ``click`` and ``conversion``; ``action`` and ``counterfactual`` if the log has them.
+        """Return float32 arrays `[N]`: `click` and `conversion`; `action` and `counterfactual` if the log has them.
 
         An action of several columns is their OR: 1 where any of them is.
         """
@@ -84,12 +105,14 @@ class FunnelLog:
         }
 
     def user_codes(self) -> np.ndarray:
-        """One integer [N] per row, equal for equal users: the groups of GAUC."""
+        """Return one integer per row, `[N]`, equal for equal users: the groups of GAUC."""
         return self.frame[self.schema.user].cat.codes.to_numpy(dtype=np.int64)
 
     def summary(self) -> dict[str, float | int | None]:
-        """Counts and rates: ``click_rate`` over exposures, ``click_conversion_rate`` over clicks (click space),
-        ``oracle_conversion_rate`` over exposures against the counterfactual. None where undefined or not in the log.
+        """Return counts and rates, None where undefined or not in the log.
+
+        `click_rate` is over exposures, `click_conversion_rate` over clicks (click space), `oracle_conversion_rate` over
+        exposures against the counterfactual.
         """
         labels = self.labels()
         total, clicks = len(self), int(labels["click"].sum())
@@ -123,24 +146,3 @@ def _feature(column: pd.Series, kind: str, where: str, notes: list[str], *, requ
     if missing:
         notes.append(f"token column {column.name!r}: missing in {rows(missing)}; these get the id 0.")
     return tokens
-
-
-def _labels(source: pd.DataFrame, schema: Schema, where: str, notes: list[str]) -> dict[str, np.ndarray]:
-    click = checks.complete_binary(source[schema.click], "click", where)
-    made = {schema.click: click}
-    for label in ("conversion", "action"):
-        for column in schema.labels.get(label, ()):
-            made[column], changed = checks.post_click(source[column], click, label, where)
-            notes.extend(changed)
-    if schema.counterfactual is not None:
-        truth = checks.complete_binary(source[schema.counterfactual], "counterfactual", where)
-        made[schema.counterfactual] = truth
-        differ = int(((truth != made[schema.conversion]) & (click == 1)).sum())
-        if differ:
-            notes.append(
-                f"counterfactual column {schema.counterfactual!r}: differs from {schema.conversion!r} in "
-                f"{rows(differ)} with a click, where both should be the same event."
-            )
-    if schema.propensity is not None:
-        made[schema.propensity] = checks.probability(source[schema.propensity], "propensity", where)
-    return made

@@ -1,8 +1,9 @@
-"""``ml-100k-funnel``: MovieLens-100k with real preferences and a simulated selection of clicks."""
+"""`ml-100k-funnel`: MovieLens-100k with real preferences and a simulated selection of clicks."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from cvr_plugins.data.atomic import AtomicFile
 from cvr_plugins.data.errors import DataError, rows
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.schema import Feature, Schema
+from cvr_plugins.data.source import Source
+from cvr_plugins.data.tables import read_frame
 
 NAME = "ml-100k-funnel"
 CLICK_RATE = 0.15
@@ -36,40 +39,53 @@ SCHEMA = Schema(
     ),
 )
 
+_RATINGS = ("user_id", "item_id", "rating", "timestamp")
+_USERS = ("user_id", "age", "gender", "occupation")
+_TYPES = {"rating": pa.float64(), "timestamp": pa.float64()}
+"""Column -> type; all others are text."""
+
+_RECBOLE = {"ml-100k.inter": _RATINGS, "ml-100k.user": _USERS, "ml-100k.item": ("item_id", "release_year", "class")}
+"""File -> the fields wanted of it."""
+
 # The genre flags of u.item in their order, as its u.genre lists them.
 _GENRES = [
-    *(
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-        "Fantasy",
-    ),
-    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 ]
+_GROUPLENS = {
+    "u.data": ("\t", _RATINGS),
+    "u.user": ("|", (*_USERS, "zip")),
+    "u.item": ("|", ("item_id", "title", "released", "video_released", "url", *_GENRES)),
+}
+"""File -> what separates its columns, and their names."""
 
 
 def ml_100k_funnel(*, path: str | Path | None = None, seed: int = 2024) -> FunnelLog:
-    """The funnel log in which every rating of MovieLens-100k is an exposure and only the clicks are simulated.
+    """Return the log in which every rating of MovieLens-100k is an exposure and only the clicks are simulated.
 
     - counterfactual conversion = (rating = 5), the real preference;
     - propensity = sigmoid(b + 0.8 (rating - mean) + 0.5 z(log item popularity) - 0.3 z(log user activity) + 0.5 noise),
       noise standard normal, z standardised over exposures, b such that the mean propensity is 0.15;
     - click ~ Bernoulli(propensity), conversion = click * counterfactual, action = click * (rating >= 4).
 
-    The rating itself is not in the log: it is the label in disguise. The same ``seed`` gives the same log.
+    The rating itself is not in the log: it is the label in disguise.
 
-    ``path``: a folder with ``ml-100k.inter``, ``.user`` and ``.item`` (RecBole) or with ``u.data``, ``u.user`` and
-    ``u.item`` (GroupLens); None: the copy inside the installed recbole package. MovieLens-100k: Harper and Konstan, The
-    MovieLens Datasets, ACM TiiS 5(4), 2015.
+    Parameters
+    ----------
+    path
+        A folder with `ml-100k.inter`, `.user` and `.item` (RecBole) or with `u.data`, `u.user` and `u.item`
+        (GroupLens); None: the copy inside the installed recbole package.
+    seed
+        The same one gives the same log.
 
-    Raises:
-        DataError: if the files are not found or are not MovieLens.
+    Raises
+    ------
+    DataError
+        If the files are not found or are not MovieLens.
+
+    References
+    ----------
+    Harper and Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
     """
     ratings = read_ratings(path, name=NAME)
     rating = ratings.pop("rating").to_numpy(dtype=np.float64)
@@ -91,13 +107,23 @@ def ml_100k_funnel(*, path: str | Path | None = None, seed: int = 2024) -> Funne
 
 
 def read_ratings(path: str | Path | None, *, name: str) -> pd.DataFrame:
-    """The ratings with the columns of their users and items, in the order of the file; ``path``: see above.
+    """Return the ratings with the columns of their users and items, in the order of the file.
 
-    Raises:
-        DataError: if the files are not found or are not MovieLens. ``name`` is the data set that needs them.
+    Parameters
+    ----------
+    path
+        As for `ml_100k_funnel`.
+    name
+        The data set that needs them, for messages.
+
+    Raises
+    ------
+    DataError
+        If the files are not found or are not MovieLens.
     """
     folder = _find(path, name)
-    ratings = _read_recbole(folder) if (folder / "ml-100k.inter").is_file() else _read_grouplens(folder)
+    read = _read_recbole if (folder / "ml-100k.inter").is_file() else _read_grouplens
+    ratings = _merge(*map(_plain, read(folder)), folder=folder)
     bad = int((~ratings["rating"].isin([1, 2, 3, 4, 5])).sum())
     if bad or ratings.empty:
         what = f"{rows(bad)} whose rating is not 1 to 5" if bad else "no rating"
@@ -133,62 +159,36 @@ def _find(path: str | Path | None, name: str) -> Path:
         folders = [Path(path), Path(path) / "ml-100k"]
         advice = f"{str(path)!r} holds neither ml-100k.inter, .user, .item nor u.data, u.user, u.item"
     for folder in folders:
-        for names in (("ml-100k.inter", "ml-100k.user", "ml-100k.item"), ("u.data", "u.user", "u.item")):
-            if all((folder / name).is_file() for name in names):
-                return folder
+        if any(all((folder / name).is_file() for name in layout) for layout in (_RECBOLE, _GROUPLENS)):
+            return folder
     raise DataError(f"{name} needs the MovieLens-100k files, but {advice}; pass data_path, a folder with ml-100k.")
 
 
-def _read_recbole(folder: Path) -> pd.DataFrame:
-    text, number = pa.string(), pa.float64()
-    tables = {}
-    for suffix, types in (
-        ("inter", {"user_id": text, "item_id": text, "rating": number, "timestamp": number}),
-        ("user", {"user_id": text, "age": text, "gender": text, "occupation": text}),
-        ("item", {"item_id": text, "release_year": text, "class": text}),
-    ):
-        file = AtomicFile.open(folder / f"ml-100k.{suffix}")
-        missing = [name for name in types if name not in file.fields]
-        if missing:
-            raise DataError(f"File {str(file.path)!r} lacks the fields {missing}; use the files that RecBole ships.")
-        tables[suffix] = file.read(list(types), types).astype({name: object for name in types if types[name] == text})
-    return _merge(tables["inter"], tables["user"], tables["item"].rename(columns={"class": "genres"}), folder)
+def _read_recbole(folder: Path) -> Iterator[pd.DataFrame]:
+    for name, fields in _RECBOLE.items():
+        frame = AtomicFile.open(folder / name).read(fields, {field: _TYPES.get(field, pa.string()) for field in fields})
+        yield frame.rename(columns={"class": "genres"})
 
 
-def _read_grouplens(folder: Path) -> pd.DataFrame:
-    """The original layout: tab-separated ratings; users and items separated by bars, in Latin-1."""
-    item_columns = ["item_id", "title", "released", "video_released", "url", *_GENRES]
-    try:
-        ratings = pd.read_csv(
-            folder / "u.data",
-            sep="\t",
-            names=["user_id", "item_id", "rating", "timestamp"],
-            dtype={"user_id": str, "item_id": str},
-        )
-        user = pd.read_csv(
-            folder / "u.user", sep="|", names=["user_id", "age", "gender", "occupation", "zip"], dtype=str
-        )
-        item = pd.read_csv(
-            folder / "u.item",
-            sep="|",
-            names=item_columns,
-            dtype=str,
-            encoding="latin-1",
-            quoting=3,
-            keep_default_na=False,
-        )
-    except (ValueError, OSError) as error:
-        raise DataError(f"The MovieLens files in {str(folder)!r} cannot be read: {error}.") from error
-    flags = item[_GENRES].to_numpy() == "1"
-    names = np.array(_GENRES, dtype=object)
-    item = item[["item_id"]].assign(
-        release_year=item["title"].str.extract(r"\((\d{4})\)\s*$", expand=False).fillna(""),
-        genres=[" ".join(names[row]) for row in flags],
-    )
-    return _merge(ratings, user.drop(columns="zip"), item, folder)
+def _read_grouplens(folder: Path) -> Iterator[pd.DataFrame]:
+    for name, (delimiter, columns) in _GROUPLENS.items():
+        source = Source(folder / name, delimiter, "latin-1", quoting=False, names=columns)
+        frame = read_frame(source, columns, {column: _TYPES.get(column, pa.string()) for column in columns})
+        if "title" in columns:
+            genres = np.array(_GENRES, dtype=object)
+            frame = frame[["item_id"]].assign(
+                release_year=frame["title"].str.extract(r"\((\d{4})\)\s*$", expand=False).fillna(""),
+                genres=[" ".join(genres[row]) for row in (frame[_GENRES] == "1").to_numpy()],
+            )
+        yield frame.drop(columns="zip", errors="ignore")
 
 
-def _merge(ratings: pd.DataFrame, user: pd.DataFrame, item: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Texts as objects: files have different sets of categories, which do not merge."""
+    return frame.astype(dict.fromkeys(frame.select_dtypes("category"), object))
+
+
+def _merge(ratings: pd.DataFrame, user: pd.DataFrame, item: pd.DataFrame, *, folder: Path) -> pd.DataFrame:
     for table, key in ((user, "user_id"), (item, "item_id")):
         if table[key].duplicated().any() or not ratings[key].isin(table[key]).all():
             raise DataError(

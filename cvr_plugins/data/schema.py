@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from cvr_plugins.data.errors import SchemaError, did_you_mean, quoted
@@ -27,10 +28,19 @@ _ROLES = {
 class Feature:
     """A model input: its column, its kind and the side it describes.
 
-    ``token``: one id; ``token_seq``: a list of ids; ``float``: a number.
+    Parameters
+    ----------
+    name
+        The column.
+    kind
+        `"token"`: one id; `"token_seq"`: a list of ids; `"float"`: a number.
+    side
+        `"user"`, `"item"`, or `"context"` for what belongs to the exposure.
 
-    Raises:
-        SchemaError: if the kind or the side is unknown, or the name is empty.
+    Raises
+    ------
+    SchemaError
+        If the kind or the side is unknown, or the name is empty.
     """
 
     name: str
@@ -49,16 +59,33 @@ class Feature:
 class Schema:
     """The columns of a funnel log: ids, labels, truth and features.
 
-    ``click``, ``conversion`` and ``action`` are labels. ``action`` takes one column or several (cart, wish list), kept
-    as a tuple; the label is their OR: 1 where any of them is. ``counterfactual`` (the conversion had the row been
-    clicked) and ``propensity`` (the probability of the click) are *truth*, known for simulated or randomised data only.
-    ``part`` says of each row whether a published split has it in ``train``, ``valid`` or ``test``.
-    No label, truth, timestamp or part column can be a feature. The user and the item id are token features unless
-    ``id_features`` is false; they come first in ``features``.
+    No label, truth, timestamp or part column can be a feature.
 
-    Raises:
-        SchemaError: naming the column, if one column plays two parts, an action is named twice or a feature leaks a
-            label.
+    Parameters
+    ----------
+    user, item
+        The ids.
+    click, conversion
+        The labels.
+    action
+        A label of one column or several (cart, wish list), kept as a tuple; it is their OR: 1 where any of them is.
+    timestamp
+        When the exposure was.
+    counterfactual
+        The conversion had the row been clicked: truth, known for simulated or randomised data only.
+    propensity
+        The probability of the click: truth, too.
+    features
+        What models see. The user and the item id come first, as tokens, unless `id_features` is false.
+    id_features
+        Whether the ids are features.
+    part
+        Says of each row whether a published split has it in `train`, `valid` or `test`.
+
+    Raises
+    ------
+    SchemaError
+        Naming the column, if one column plays two parts, an action is named twice or a feature leaks a label.
     """
 
     user: str
@@ -82,89 +109,84 @@ class Schema:
                 raise SchemaError(f"The schema's {role!r} must be a column name, got {name!r}.")
         if not all(isinstance(feature, Feature) for feature in self.features):
             raise SchemaError("The schema's features must be Feature(name, kind, side) objects.")
-        self._check_roles()
         features = tuple(self.features)
-        self._check_features(features)
+        self._check_features(features, self._roles())
         if self.id_features:
             ids = {self.user: Feature(self.user, "token", "user"), self.item: Feature(self.item, "token", "item")}
             features = (*ids.values(), *(feature for feature in features if feature.name not in ids))
         object.__setattr__(self, "features", features)
 
-    def _check_roles(self) -> None:
+    def _roles(self) -> dict[str, str]:
+        """Column -> the part that it plays, of those that are not a feature's."""
         roles: dict[str, str] = {}
-        for role, name in self._named():
-            if name in roles:
-                raise SchemaError(
-                    f"Column {name!r} is named both as {roles[name]!r} and as {role!r}; name two columns."
-                )
-            roles[name] = role
-
-    def _named(self) -> Iterator[tuple[str, str]]:
-        """Every part that is not a feature's, with its column; the action once for each of its columns."""
         for role in ("user", "item", *_ROLES):
             found = getattr(self, role)
             for name in (found,) if isinstance(found, str) else found or ():
-                yield role, name
+                if name in roles:
+                    raise SchemaError(
+                        f"Column {name!r} is named both as {roles[name]!r} and as {role!r}; name two columns."
+                    )
+                roles[name] = role
+        return roles
 
-    def _check_features(self, features: tuple[Feature, ...]) -> None:
-        twice = [name for name, count in Counter(feature.name for feature in features).items() if count > 1]
+    def _check_features(self, features: tuple[Feature, ...], roles: Mapping[str, str]) -> None:
+        twice = _repeated(feature.name for feature in features)
         if twice:
-            raise SchemaError(f"More than one feature is named {quoted(twice)}; name each column once.")
-        parts = {name: _ROLES[role] for role, name in self._named() if role in _ROLES}
-        sides = {self.user: "user", self.item: "item"}
+            raise SchemaError(f"More than one feature is named {twice}; name each column once.")
         for feature in features:
-            if feature.name in parts:
+            side = roles.get(feature.name)
+            if side in _ROLES:
                 raise SchemaError(
-                    f"Column {feature.name!r} is {parts[feature.name]} and cannot be a feature: the model would see "
-                    "what it has to predict. Take it out of the features."
+                    f"Column {feature.name!r} is {_ROLES[side]} and cannot be a feature: the model would see what it "
+                    "has to predict. Take it out of the features."
                 )
-            side = sides.get(feature.name)
             if side is not None and (feature.kind, feature.side) != ("token", side):
                 raise SchemaError(
                     f"Column {feature.name!r} is the {side} id: as a feature it is a 'token' of the {side!r} side, "
                     f"not a {feature.kind!r} of the {feature.side!r} side."
                 )
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, tuple[str, ...]]:
-        """Label name -> its columns, of which it is the OR; ``action`` only if there is one."""
+        """Label name -> its columns, of which it is the OR; `action` only if there is one."""
         labels: dict[str, tuple[str, ...]] = {"click": (self.click,), "conversion": (self.conversion,)}
         return labels if self.action is None else {**labels, "action": tuple(self.action)}
 
-    @property
+    @cached_property
     def label_columns(self) -> tuple[str, ...]:
         """The columns of all labels, each once."""
         return tuple(name for names in self.labels.values() for name in names)
 
-    @property
+    @cached_property
     def truth(self) -> dict[str, str]:
         """Truth name -> column, for those present."""
         return {role: name for role in ("counterfactual", "propensity") if (name := getattr(self, role)) is not None}
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """All columns of the log: ids, features, labels, timestamp, part, truth."""
         more = [name for name in (self.timestamp, self.part) if name is not None]
-        names = [self.user, self.item, *(f.name for f in self.features), *self.label_columns, *more]
-        return tuple(dict.fromkeys([*names, *self.truth.values()]))
+        return tuple(dict.fromkeys([*self.kinds, *self.label_columns, *more, *self.truth.values()]))
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, Kind]:
         """Column -> kind for the ids and the features."""
         return {self.user: "token", self.item: "token", **{feature.name: feature.kind for feature in self.features}}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "features"}
         plain["action"] = None if self.action is None else list(self.action)
         return {**plain, "features": [{"name": f.name, "kind": f.kind, "side": f.side} for f in self.features]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Schema:
-        """The inverse of ``to_dict``.
+        """Return the schema that `to_dict` describes.
 
-        Raises:
-            SchemaError: on unknown or missing keys, and whatever the constructor refuses.
+        Raises
+        ------
+        SchemaError
+            On unknown or missing keys, and whatever the constructor refuses.
         """
         features = values.get("features", ())
         if isinstance(features, (str, Mapping)) or not all(isinstance(feature, Mapping) for feature in features):
@@ -175,10 +197,12 @@ class Schema:
 
 
 def action_columns(value: object) -> tuple[str, ...]:
-    """The columns that ``action`` names, one name or a list of them; none for None.
+    """Return the columns that `action` names, one name or a list of them; none for None.
 
-    Raises:
-        SchemaError: if the list is empty, names a column twice or holds anything else than names.
+    Raises
+    ------
+    SchemaError
+        If the list is empty, names a column twice or holds anything else than names.
     """
     if value is None:
         return ()
@@ -187,10 +211,14 @@ def action_columns(value: object) -> tuple[str, ...]:
         raise SchemaError(f"The schema's 'action' must name at least one column, or be None for none; got {value!r}.")
     if not all(isinstance(name, str) and name for name in names):
         raise SchemaError(f"The schema's 'action' must be a column name or a list of them, got {value!r}.")
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    twice = _repeated(names)
     if twice:
-        raise SchemaError(f"The schema's 'action' names {quoted(twice)} more than once; name each column once.")
+        raise SchemaError(f"The schema's 'action' names {twice} more than once; name each column once.")
     return names
+
+
+def _repeated(names: Iterable[str]) -> str:
+    return quoted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _from_keywords(cls: Any, values: Mapping[str, Any], what: str) -> Any:

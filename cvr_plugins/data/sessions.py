@@ -26,16 +26,30 @@ def session_log(
     min_item_events: int = 1,
     notes: Iterable[str] = (),
 ) -> FunnelLog:
-    """The log of sessions: one row per browse event, ``purchase`` 1 on **every** event of an item that was bought.
+    """Return the log of sessions: one row per browse event, `purchase` 1 on *every* event of an item that was bought.
 
-    ``browsed``: ``session_id``, ``item_id``, ``timestamp``; ``bought``: ``session_id``, ``item_id``, in the same ids.
-    Purchases that were not browsed are left out, as are, in this order, the events of items with fewer than
-    ``min_item_events`` events and sessions of fewer than two; notes count them. Sessions are in order of their first
-    row, events in order of time, those of the same time in that of the rows. Nothing but browse events is in the log:
-    an event of the cart or of the purchase itself would tell the label.
+    Purchases that were not browsed are left out, as are, in this order, the events of rare items and sessions of fewer
+    than two events; notes count them. Sessions are in order of their first row, events in order of time, those of the
+    same time in that of the rows. Nothing but browse events is in the log: an event of the cart or of the purchase
+    itself would tell the label.
 
-    Raises:
-        DataError: if no session is left.
+    Parameters
+    ----------
+    browsed
+        Columns `session_id`, `item_id`, `timestamp`.
+    bought
+        Columns `session_id`, `item_id`, in the same ids.
+    name
+        Of the log.
+    min_item_events
+        An item with fewer events is rare.
+    notes
+        Put before those about what is left out.
+
+    Raises
+    ------
+    DataError
+        If no session is left.
     """
     session, sessions = pd.factorize(browsed["session_id"])
     item, items = pd.factorize(browsed["item_id"])
@@ -70,18 +84,25 @@ def session_log(
 
 
 def ml_100k_sessions(*, path: str | Path | None = None) -> FunnelLog:
-    """MovieLens-100k cut into sessions of about 14 events, in which a rating of 5 stands for a purchase.
+    """Return MovieLens-100k cut into sessions of about 14 events, in which a rating of 5 stands for a purchase.
 
     The ratings of each user, in order of time, are divided into as many runs of equal length, give or take one, as
     come closest to 14 events each. Ratings are not purchases and nothing is viewed twice: this tries the machinery of
     session models and their evaluation, and supports no claim about shops.
 
-    ``path``: a folder with ``ml-100k.inter``, ``.user`` and ``.item`` (RecBole) or with ``u.data``, ``u.user`` and
-    ``u.item`` (GroupLens); None: the copy inside the installed recbole package. MovieLens-100k: Harper and Konstan, The
-    MovieLens Datasets, ACM TiiS 5(4), 2015.
+    Parameters
+    ----------
+    path
+        As for `ml_100k_funnel`.
 
-    Raises:
-        DataError: if the files are not found or are not MovieLens.
+    Raises
+    ------
+    DataError
+        If the files are not found or are not MovieLens.
+
+    References
+    ----------
+    Harper and Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
     """
     ratings = read_ratings(path, name=ML_100K).sort_values("timestamp", kind="stable", ignore_index=True)
     users = ratings.groupby("user_id", sort=False)
@@ -98,6 +119,6 @@ def ml_100k_sessions(*, path: str | Path | None = None) -> FunnelLog:
 
 
 def _codes(known: pd.Index, values: pd.Series, step: int) -> np.ndarray:
-    """``step`` times the place of each value among the known ones; far below 0 for one that is not there."""
+    """Return `step` times the place of each value among the known ones; far below 0 for one that is not there."""
     place = known.get_indexer(pd.Index(values))
     return np.where(place >= 0, place.astype(np.int64) * step, np.iinfo(np.int64).min // 4)

@@ -1,13 +1,17 @@
-"""CSV and Parquet files as a stream of Arrow tables of bounded size, checked before the first row is read."""
+"""CSV and Parquet files as streams of Arrow tables of bounded size, read and written, checked before the first row."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import gzip
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +19,14 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from cvr_plugins.data.errors import DataError, quoted, require_columns
+from cvr_plugins.data.tokens import is_list, is_text, joined, refuse_separators
 
 BATCH_ROWS = 65536
 _BLOCK_BYTES = 8 << 20
 _DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+SUFFIXES = (*_DELIMITERS, ".parquet")
+"""What the name of a table's file may end in."""
+
 _CSV_COLUMN = re.compile(r"CSV column #(\d+)")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _MISSING_NUMBERS = pa.array(pacsv.ConvertOptions().null_values)
@@ -27,15 +35,35 @@ _READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 @dataclass(frozen=True)
 class Source:
-    """A table on disk: one CSV file, one Parquet file or a directory of Parquet files.
+    """A table on disk: one text file, one Parquet file or a directory of Parquet files.
 
-    ``delimiter`` is None for Parquet. ``quoting`` false takes quotation marks as part of the text.
+    Parameters
+    ----------
+    path
+        The file or the directory.
+    delimiter
+        What separates the columns of a text file, None for Parquet.
+    encoding
+        Of a text file.
+    quoting
+        False takes quotation marks as part of the text.
+    names
+        The columns of a text file that has no header, in their order.
+    skipped
+        How many of its lines come before the first row.
+
+    Raises
+    ------
+    DataError
+        If the encoding is unknown.
     """
 
     path: Path
     delimiter: str | None
     encoding: str = "utf-8"
     quoting: bool = True
+    names: tuple[str, ...] = ()
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -47,30 +75,38 @@ class Source:
     def open(cls, path: str | Path, *, encoding: str = "utf-8") -> Source:
         """Recognise the format by the suffix.
 
-        Raises:
-            DataError: if there is no such file, or it is neither CSV nor Parquet.
+        Parameters
+        ----------
+        path
+            A file, or a directory of Parquet files, in which what is hidden is passed over.
+        encoding
+            Of a text file.
+
+        Raises
+        ------
+        DataError
+            If there is no such file, or it is neither CSV nor Parquet.
         """
         path = Path(path)
-        suffix = table_suffix(path)
         if not path.exists():
             raise DataError(f"There is no file {str(path)!r}; check the path.")
-        if path.is_dir() and not _parquet_files(path):
-            raise DataError(f"The directory {str(path)!r} holds no .parquet file; give a CSV file or Parquet data.")
-        if path.is_dir() or suffix == ".parquet":
+        if path.is_dir():
+            if not parquet_files(path):
+                raise DataError(f"The directory {str(path)!r} holds no .parquet file; give a CSV file or Parquet data.")
             return cls(path, None)
-        if suffix is None:
-            raise DataError(
-                f"Cannot tell the format of {str(path)!r} by its name; use {quoted(_DELIMITERS)} or '.parquet'."
-            )
-        return cls(path, _DELIMITERS[suffix], encoding)
+        return cls(path, _DELIMITERS.get(table_suffix(path)), encoding)
 
     @cached_property
     def header(self) -> pa.Schema:
-        """Names and stored types, without an index that pandas stored; a CSV file's are guessed from its first 8 MB.
+        """Names and stored types, without an index that pandas stored; a text file's are guessed from its first 8 MB.
 
-        Raises:
-            DataError: if the file cannot be read or a name occurs twice.
+        Raises
+        ------
+        DataError
+            If the file cannot be read or a name occurs twice.
         """
+        if self.names:
+            return pa.schema([(name, pa.string()) for name in self.names])
         try:
             found = self._csv({}, None).schema if self.delimiter else pq.read_schema(self._files()[0])
         except _READ_ERRORS as error:
@@ -84,14 +120,24 @@ class Source:
     def tables(
         self, types: Mapping[str, pa.DataType], columns: Sequence[str], batch_rows: int = BATCH_ROWS
     ) -> Iterator[pa.Table]:
-        """Tables of ``batch_rows`` rows (the last one may be shorter) in file order, with ``columns`` in that order.
+        """Return tables of `batch_rows` rows (the last one may be shorter) in file order.
 
-        A column named in ``types`` is delivered in that type; integers become text without passing through floats.
         All headers are checked now, before anything is asked of the iterator. What is held in memory at a time is some
-        blocks of 8 MB of a CSV file, or a row group of a Parquet file as it is stored.
+        blocks of 8 MB of a text file, or a row group of a Parquet file as it is stored.
 
-        Raises:
-            DataError: on missing or doubled columns; while iterating, on rows that cannot be read or converted.
+        Parameters
+        ----------
+        types
+            Column -> type in which it is delivered; integers become text without passing through floats.
+        columns
+            The columns wanted, in that order.
+        batch_rows
+            Rows of a table.
+
+        Raises
+        ------
+        DataError
+            On missing or doubled columns; while iterating, on rows that cannot be read or converted.
         """
         if batch_rows < 1:
             raise DataError(f"batch_rows must be at least 1, got {batch_rows}.")
@@ -115,12 +161,17 @@ class Source:
             raise self._unreadable(error) from error
 
     def _files(self) -> list[Path]:
-        return _parquet_files(self.path) if self.path.is_dir() else [self.path]
+        return parquet_files(self.path) if self.path.is_dir() else [self.path]
 
     def _csv(self, types: Mapping[str, pa.DataType], columns: list[str] | None) -> pacsv.CSVStreamingReader:
         return pacsv.open_csv(
             self.path,
-            read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES, encoding=self.encoding),
+            read_options=pacsv.ReadOptions(
+                block_size=_BLOCK_BYTES,
+                encoding=self.encoding,
+                column_names=list(self.names) or None,
+                skip_rows=self.skipped,
+            ),
             parse_options=pacsv.ParseOptions(
                 delimiter=self.delimiter,
                 quote_char='"' if self.quoting else False,
@@ -141,13 +192,15 @@ class Source:
                         yield batch.select(columns)
 
     def convert(self, table: pa.Table, types: Mapping[str, pa.DataType], columns: Sequence[str]) -> pa.Table:
-        """The named columns of a table of this source, those in ``types`` in that type.
+        """Return the named columns of a table of this source, those in `types` in that type.
 
-        Text becomes floats as in reading a CSV file. Floats and lists are never made text: their spelling is not
+        Text becomes floats as in reading a text file. Floats and lists are never made text: their spelling is not
         known here.
 
-        Raises:
-            DataError: naming the column that cannot be converted.
+        Raises
+        ------
+        DataError
+            Naming the column that cannot be converted.
         """
         table = table.select(columns)
         for position, field in enumerate(table.schema):
@@ -177,19 +230,97 @@ class Source:
         )
 
 
-def table_suffix(path: Path) -> str | None:
-    """``.csv``, ``.csv.gz``, ``.tsv``, ``.tsv.gz`` or ``.parquet``; None for anything else."""
-    name = path.name.lower()
-    return next((suffix for suffix in (*_DELIMITERS, ".parquet") if name.endswith(suffix)), None)
+class TableWriter:
+    """Write tables of one form, one after another, to a text file or a Parquet file; closes it.
+
+    In text files lists are joined by spaces and a missing value is empty; text stands as it is, in quotation marks
+    where the format needs them.
+
+    Parameters
+    ----------
+    path
+        Ends in `.csv`, `.csv.gz`, `.tsv`, `.tsv.gz` or `.parquet`.
+    schema
+        Of every table that is written.
+    name
+        The file that messages speak of, `path` if None.
+
+    Raises
+    ------
+    DataError
+        For a column whose type a text file cannot carry; on writing, for a token of a list that holds a space.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, name: Path | None = None) -> None:
+        self._name, self._schema = name or path, schema
+        suffix = table_suffix(path)
+        self._delimiter = _DELIMITERS.get(suffix)
+        if self._delimiter is None:
+            self._out: Any = pq.ParquetWriter(path, schema)
+            return
+        unfit = [field.name for field in schema if not _fits_text(field.type)]
+        if unfit:
+            raise DataError(
+                f"Cannot write {str(self._name)!r}: {quoted(unfit)} is of a type that text files cannot carry; "
+                "write Parquet or drop it."
+            )
+        header = io.StringIO()
+        csv.writer(header, delimiter=self._delimiter, lineterminator="\n").writerow(schema.names)
+        self._out = gzip.open(path, "wb") if suffix.endswith(".gz") else path.open("wb")  # noqa: SIM115 - see __exit__
+        self._out.write(header.getvalue().encode())
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._out.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Append the rows of a table, which has the columns of the schema."""
+        table = table.cast(self._schema)
+        if self._delimiter is None:
+            self._out.write_table(table)
+            return
+        structural = f'["\r\n{self._delimiter}]'
+        needs_quotes = False
+        for position, field in enumerate(table.schema):
+            column = table.column(position)
+            if is_list(field.type):
+                refuse_separators(column, field.name, self._name)
+                column = joined(column)
+                table = table.set_column(position, field.name, column)
+            if is_text(column.type):
+                needs_quotes |= bool(pc.any(pc.match_substring_regex(column, structural)).as_py())
+        # Arrow quotes all text or none; a log without such characters is written as it was.
+        options = pacsv.WriteOptions(
+            include_header=False, delimiter=self._delimiter, quoting_style="needed" if needs_quotes else "none"
+        )
+        pacsv.write_csv(table, self._out, options)
 
 
-def delimiter_of(suffix: str) -> str:
-    """The delimiter of a delimited-text suffix."""
-    return _DELIMITERS[suffix]
+def table_suffix(path: Path) -> str:
+    """Return which of `SUFFIXES` the name of a file ends in, by which its format is known.
+
+    Raises
+    ------
+    DataError
+        If it is none of them.
+    """
+    found = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if found is None:
+        raise DataError(f"Cannot tell the format of {str(path)!r} by its name; end it in {quoted(SUFFIXES)}.")
+    return found
 
 
-def _parquet_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.parquet") if path.is_file() and not path.name.startswith(("_", ".")))
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder and those below, but for what is hidden: a name with `_` or `.` first."""
+    found = [path for path in folder.rglob("*.parquet") if path.is_file()]
+    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the data: `_SUCCESS`, `_temporary`, `.ipynb_checkpoints`."""
+    return name.startswith(("_", "."))
 
 
 def _cut(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
@@ -215,6 +346,11 @@ def _as_type(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
         column = pc.if_else(pc.is_in(trimmed, value_set=_MISSING_NUMBERS), pa.scalar(None, pa.string()), trimmed)
     keeps = wanted == pa.string() and (pa.types.is_floating(kind) or pa.types.is_nested(kind))
     return column if keeps or kind == wanted else column.cast(wanted)
+
+
+def _fits_text(kind: pa.DataType) -> bool:
+    inner = kind.value_type if is_list(kind) else kind
+    return not (pa.types.is_nested(inner) or pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,16 +19,26 @@ def split(
 ) -> tuple[FunnelLog, FunnelLog, FunnelLog]:
     """Cut a log into train, valid and test parts, each keeping the order of the log.
 
-    ``random``: exposures are drawn by a permutation seeded with ``seed``. ``user``: whole users are, and the ratios
-    count users. ``time``: by timestamp over the whole log; exposures of the same instant stay together in the earlier
-    part, so that no part shares an instant with another (``seed`` plays no role).
+    Parameters
+    ----------
+    log
+        What is cut.
+    ratios
+        Shares of the three parts. A single ratio asks for the split that the log's part column says; if that has no
+        `valid` rows, this ratio of its `train` rows becomes the validation part, drawn as `by` says: the latest of them
+        by `"time"`.
+    by
+        `"random"`: exposures are drawn by a permutation. `"user"`: whole users are, and the ratios count users.
+        `"time"`: by timestamp over the whole log; exposures of the same instant stay together in the earlier part, so
+        that no part shares an instant with another.
+    seed
+        Of the permutation.
 
-    A single ratio asks for the split that the log's part column says. If that has no ``valid`` rows, this ratio of its
-    ``train`` rows becomes the validation part, drawn as ``by`` says: the latest of them by ``time``.
-
-    Raises:
-        DataError: if the ratios are not three positive numbers with sum 1 or one between 0 and 1, ``by`` is unknown,
-            ``time`` is asked for without a timestamp, a single ratio without a part column, or a part is empty.
+    Raises
+    ------
+    DataError
+        If the ratios are not three positive numbers with sum 1 or one between 0 and 1, `by` is unknown, `"time"` is
+        asked for without a timestamp, a single ratio without a part column, or a part is empty.
     """
     if by not in get_args(By):
         raise DataError(f"Unknown split {by!r}.{did_you_mean([by], get_args(By))} Use {quoted(get_args(By))}.")
@@ -78,11 +88,16 @@ def _published(log: FunnelLog, ratio: float, by: By, seed: int) -> np.ndarray:
 def check_parts(train: FunnelLog, valid: FunnelLog, test: FunnelLog) -> tuple[str, ...]:
     """Look for parts in which a label has one class only.
 
-    Returns notes about labels of the validation and the test part (some of their metrics are undefined), about the
-    action in the training part, and about rows that a published split has in another part.
+    Returns
+    -------
+    tuple
+        Notes about labels of the validation and the test part (some of their metrics are undefined), about the action
+        in the training part, and about rows that a published split has in another part.
 
-    Raises:
-        DataError: if nothing can be learnt from the training part: one class of click, or of conversion after clicks.
+    Raises
+    ------
+    DataError
+        If nothing can be learnt from the training part: one class of click, or of conversion after clicks.
     """
     found = _one_class(train)
     for label, what in found.items():

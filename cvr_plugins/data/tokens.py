@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ SEPARATOR = " "
 
 
 class TokenLists(NamedTuple):
-    """Lists of tokens in compressed form: row ``i`` holds ``tokens[codes[offsets[i]:offsets[i + 1]]]``."""
+    """Lists of tokens in compressed form: row `i` holds `tokens[codes[offsets[i]:offsets[i + 1]]]`."""
 
     codes: np.ndarray
     offsets: np.ndarray
@@ -26,13 +25,15 @@ class TokenLists(NamedTuple):
 
 
 def as_tokens(column: pd.Series) -> pd.Categorical:
-    """The column [N] as canonical tokens: a categorical of strings, missing where the value or its text is empty.
+    """Return a column `[N]` as canonical tokens: a categorical of strings, missing where value or text is empty.
 
-    Integers and integral floats are written without a decimal point (196, 196.0 -> ``"196"``), booleans as
-    ``"0"`` and ``"1"``, strings as they are. Only distinct values are looked at one by one.
+    Integers and integral floats are written without a decimal point (196, 196.0 -> `"196"`), booleans as `"0"` and
+    `"1"`, strings as they are. Only distinct values are looked at one by one.
 
-    Raises:
-        DataError: if the column holds lists.
+    Raises
+    ------
+    DataError
+        If the column holds lists.
     """
     codes: Any
     values: Any
@@ -50,17 +51,18 @@ def as_tokens(column: pd.Series) -> pd.Categorical:
 
 
 def as_token_lists(column: pd.Series) -> TokenLists:
-    """The column [N] of lists, or of space-separated text, as canonical tokens; missing tokens are left out.
+    """Return a column `[N]` of lists, or of space-separated text, as canonical tokens; missing tokens are left out.
 
-    Raises:
-        DataError: if the column holds neither lists nor text, or a mixture.
+    Raises
+    ------
+    DataError
+        If the column holds neither lists nor text, or a mixture.
     """
     array = _arrow_lists(column)
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     encoded = pc.list_flatten(array).dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     merged, tokens = _merge(codes, encoded.dictionary.to_pylist())
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    offsets = _offsets(array)
     present = merged >= 0
     if not present.all():
         offsets = np.concatenate([[0], np.cumsum(present, dtype=np.int64)])[offsets]
@@ -69,17 +71,19 @@ def as_token_lists(column: pd.Series) -> TokenLists:
 
 
 def token_list_series(lists: TokenLists) -> pd.Series:
-    """The lists as a pandas column of Arrow type ``list<string>``."""
+    """Return the lists as a pandas column of Arrow type `list<string>`."""
     words = pa.array(lists.tokens, pa.string()).take(pa.array(lists.codes, pa.int64()))
     array = pa.ListArray.from_arrays(pa.array(lists.offsets, pa.int32()), words)
     return pd.Series(pd.arrays.ArrowExtensionArray(array))
 
 
 def arrow_array(column: pd.Series) -> pa.Array | pa.ChunkedArray:
-    """A pandas column as Arrow, NaN as missing.
+    """Return a pandas column as Arrow, NaN as missing.
 
-    Raises:
-        pa.ArrowException: if its values are of several types.
+    Raises
+    ------
+    pa.ArrowException
+        If its values are of several types.
     """
     try:
         return pa.array(column, from_pandas=True)
@@ -90,19 +94,19 @@ def arrow_array(column: pd.Series) -> pa.Array | pa.ChunkedArray:
 
 
 def joined(column: pd.Series | pa.ChunkedArray) -> pa.Array:
-    """A column of lists as space-separated text; a missing list or token is empty text."""
+    """Return a column of lists as space-separated text; a missing list or token is empty text."""
     array = _one_array(column)
     words = pc.fill_null(pc.list_flatten(array).cast(pa.string()), "")
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets), words), SEPARATOR)
+    return pc.binary_join(pa.LargeListArray.from_arrays(pa.array(_offsets(array)), words), SEPARATOR)
 
 
 def refuse_separators(column: pd.Series | pa.ChunkedArray, name: str, path: Path) -> None:
     """Refuse tokens of lists that would not survive being joined.
 
-    Raises:
-        DataError: naming the column and the number of tokens.
+    Raises
+    ------
+    DataError
+        Naming the column and the number of tokens.
     """
     words = pc.list_flatten(_one_array(column)).cast(pa.string())
     count = pc.sum(pc.match_substring(words, SEPARATOR)).as_py() or 0
@@ -118,16 +122,35 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _one_array(column: pd.Series | pa.ChunkedArray) -> pa.Array:
-    array = column if isinstance(column, pa.ChunkedArray) else pa.array(column)
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of what a dictionary stands for, any other type as it is."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _one_array(column: pd.Series | pa.Array | pa.ChunkedArray) -> pa.Array:
+    array = pa.array(column) if isinstance(column, pd.Series) else column
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _merge(codes: np.ndarray, values: Iterable[object]) -> tuple[np.ndarray, list[str]]:
-    """Codes into ``values`` -> codes into their distinct canonical tokens, -1 where missing."""
-    texts = np.empty(len(spelt := [_spell(value) for value in values]), dtype=object)
-    texts[:] = spelt
-    renumbered, tokens = pd.factorize(texts)
+def _offsets(lists: pa.Array) -> np.ndarray:
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _merge(codes: np.ndarray, values: Any) -> tuple[np.ndarray, list[str]]:
+    """Codes into `values` -> codes into their distinct canonical tokens, -1 where missing."""
+    if pd.api.types.infer_dtype(values, skipna=False) == "string":
+        spelt = np.array(values, dtype=object)
+        spelt[spelt == ""] = None
+    else:
+        spelt = np.empty(len(values), dtype=object)
+        spelt[:] = [_spell(value) for value in values]
+    renumbered, tokens = pd.factorize(spelt)
     lookup = np.append(renumbered, -1).astype(np.int32)
     return lookup[codes], list(tokens)
 
@@ -151,16 +174,14 @@ def _spell(value: object) -> str | None:
 def _arrow_lists(column: pd.Series) -> pa.Array:
     plain = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
     try:
-        array = arrow_array(plain)
+        array = _one_array(arrow_array(plain))
     except pa.ArrowException as error:
         raise DataError(
             f"Column {column.name!r} mixes types within or between its lists; give each row a list of strings."
         ) from error
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
     if pa.types.is_null(array.type):
         return array.cast(pa.list_(pa.string()))
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if is_text(array.type):
         return pc.split_pattern(array, SEPARATOR)
     if is_list(array.type) and not pa.types.is_nested(array.type.value_type):
         return array

