@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvr_plugins.config import FIELD_KEYS, KEYS, Config, ConfigError
-from cvr_plugins.data import FunnelLog, Schema, read_atomic, read_table
-from cvr_plugins.data.atomic import AtomicFile
+from cvr_plugins.data import FunnelLog, Schema, read_table
+from cvr_plugins.data.atomic import AtomicFiles
 from cvr_plugins.data.errors import did_you_mean, quoted
-from cvr_plugins.data.source import Source
+from cvr_plugins.data.source import SUFFIXES, Source, is_hidden, parquet_files
 
-_TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _ROLES = {
     "user": "USER_ID_FIELD",
     "item": "ITEM_ID_FIELD",
@@ -34,9 +33,21 @@ def load_log(config: Config) -> FunnelLog:
 
     In this order: a registered data set (`data_path` is then handed to its builder); a table or a folder of atomic
     files at `dataset`; as in RecBole, atomic files or a table of that name in `data_path`.
-    Raises ConfigError if nothing is found, more than one file may be meant, a file lacks a column that a key names, or
-    a registered data set is given keys that say how a file is read; DataError if a check of the data fails; what a
-    plugin's builder raises.
+
+    Parameters
+    ----------
+    config
+        Says, for a file, how it is read, too.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is found, more than one file may be meant, a file lacks a column that a key names, or a registered
+        data set is given keys that say how a file is read.
+    DataError
+        If a check of the data fails.
+    Exception
+        What a plugin's builder raises.
     """
     from cvr_plugins.plugins import RegistryError, registry
 
@@ -93,13 +104,13 @@ def _find(name: str, data_path: str | None) -> Path | None:
     """Return the table, the folder of Parquet files or the `.inter` file that is meant, None if there is none."""
     places = [Path(name)] if data_path is None else [Path(data_path) / name, Path(data_path)]
     for place in places:
-        if place.is_file() and place.name.lower().endswith((".inter", *_TABLES)):
+        if place.is_file() and place.name.lower().endswith((".inter", *SUFFIXES)):
             return place
         if place.is_dir():
             found = _in_folder(place.resolve(), Path(name).name)
             if found is not None:
                 return found
-        for suffix in (".inter", *_TABLES):
+        for suffix in (".inter", *SUFFIXES):
             table = place.with_name(place.name + suffix) if place.name else place
             if table.is_file():
                 return table
@@ -109,48 +120,41 @@ def _find(name: str, data_path: str | None) -> Path | None:
 def _in_folder(folder: Path, name: str) -> Path | None:
     named = [folder / f"{stem}.inter" for stem in (name, folder.name)]
     # What 'cvr-plugins export' and RecBole's data_path have: a folder of the data set's name within.
-    within = sorted(path for path in folder.glob("*/*.inter") if path.stem == path.parent.name)
-    found = [path for path in named if path.is_file()][:1] or sorted(folder.glob("*.inter")) or within
+    within = [path for path in folder.glob("*/*.inter") if path.stem == path.parent.name]
+    visible = [sorted(path for path in each if not is_hidden(path.stem)) for each in (folder.glob("*.inter"), within)]
+    found = [path for path in named if path.is_file()][:1] or visible[0] or visible[1]
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(folder)) for path in found)
         raise ConfigError(f"The folder {str(folder)!r} holds more than one data set: {names}. Name one of the files.")
     if found:
         return found[0]
-    return folder if any(folder.rglob("*.parquet")) else None
+    return folder if parquet_files(folder) else None
 
 
 def _read(path: Path, config: Config) -> FunnelLog:
-    encoding = config["encoding"]
-    _check_columns(path, config)
     roles: dict[str, Any] = {role: config[key] for role, key in _ROLES.items()}
     roles.update({key: tuple(config[key] or ()) for key in _LISTS})
-    if _is_atomic(path):
-        return read_atomic(path.parent, path.stem, encoding=encoding, **roles)
-    return read_table(path, encoding=encoding, **roles)
+    if path.suffix.lower() == ".inter":
+        files = AtomicFiles.open(path.parent, path.stem, encoding=config["encoding"])
+        _check_columns(path, list(files.fields), config)
+        return files.read(**roles)
+    table = Source.open(path, encoding=config["encoding"])
+    _check_columns(path, table.header.names, config)
+    return read_table(table, **roles)
 
 
-def _check_columns(path: Path, config: Config) -> None:
+def _check_columns(path: Path, present: Sequence[str], config: Config) -> None:
     """Say with which keys the columns are named, which the readers of the data package cannot know."""
-    if _is_atomic(path):
-        files = [file for file in map(path.with_suffix, (path.suffix, ".user", ".item")) if file.is_file()]
-        present = [field for file in files for field in AtomicFile.open(file, encoding=config["encoding"]).fields]
-    else:
-        present = Source.open(path, encoding=config["encoding"]).header.names
     wanted = [(column, key) for key in _ROLES.values() for column in _columns(config[key])]
     missing = [(column, key) for column, key in wanted if column not in present]
     if missing:
         named = ", ".join(f"{column!r} ({key})" for column, key in missing)
         hint = did_you_mean([column for column, _ in missing], present)
-        shown = quoted(present[:20]) + (", ..." if len(present) > 20 else "")
         raise ConfigError(
-            f"{str(path)!r} lacks the columns {named}.{hint} It has: {shown}. "
+            f"{str(path)!r} lacks the columns {named}.{hint} It has: {quoted(present, most=20)}. "
             f"Name its columns with these keys, such as {missing[0][1]}=NAME."
         )
 
 
 def _columns(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else value or []
-
-
-def _is_atomic(path: Path) -> bool:
-    return path.suffix.lower() == ".inter"

@@ -80,9 +80,16 @@ def test_the_working_directory_may_be_the_data_set(load, small, monkeypatch, tmp
     assert _users(load(".")) == ["7", "8"]
 
 
-def test_a_folder_of_parquet_files_is_a_log(load, small):
+def test_a_folder_of_parquet_files_is_a_log_and_what_is_hidden_is_none_of_it(load, small):
     write_table(small, Path("parts") / "day=1" / "part-0.parquet")
+    write_table(small, Path("parts") / "day=1" / ".ipynb_checkpoints" / "part-0-checkpoint.parquet")
+    write_table(small, Path("hidden") / "_temporary" / "part-0.parquet")
     assert _users(load("parts")) == ["7", "8"]
+    with pytest.raises(ConfigError, match="no file or folder 'hidden'"):
+        load("hidden")
+    write_atomic(FunnelLog(small.frame, small.schema, ".shop"), "out")
+    write_atomic(small, "out")
+    assert load("out").name == "shop"
 
 
 def test_a_folder_with_two_data_sets_asks_which(load, small):

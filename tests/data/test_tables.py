@@ -155,6 +155,8 @@ def test_a_directory_of_parquet_files_is_one_log_in_the_order_of_their_names(log
     for name, rows in (("part-1", [4, 5]), ("part-0", [0, 1, 2, 3])):
         write_table(log.take(np.array(rows)), folder / f"{name}.parquet")
     (folder / "_SUCCESS").write_text("")
+    for hidden in (".ipynb_checkpoints/part-0-checkpoint", "_temporary/0/part-1", "a/_b/part-2", ".part-3", "_part-4"):
+        write_table(log, folder / f"{hidden}.parquet")
     assert plain(read_table(folder, log.schema)) == plain(log)
     pq.write_table(pa.table({"user_id": ["1"]}), folder / "part-2.parquet")
     with pytest.raises(DataError, match=r"part-2.parquet' lacks the columns 'item_id'"):

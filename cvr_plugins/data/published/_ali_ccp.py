@@ -9,23 +9,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from cvr_plugins.data.errors import DataError
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.schema import Feature, Schema
-from cvr_plugins.data.source import Source
+from cvr_plugins.data.source import BATCH_ROWS, Source
+from cvr_plugins.data.tables import with_dictionaries
 
 USER_FIELDS = ("101", "109_14", "110_14", "121", "122", "124", "125", "126", "127", "127_14", "128", "129", "150_14")
 ITEM_FIELDS = ("205", "206", "207", "210", "216")
 CONTEXT_FIELDS = ("301", "508", "509", "702", "853")
 WEIGHTED = ("109_14", "110_14", "127_14", "150_14", "508", "509", "702", "853")
-"""Fields of which the weight is a feature, too: the column ``D<field>``."""
+"""Fields of which the weight is a feature, too: the column `D<field>`."""
 
 _SKELETON = ("sample_id", "click", "purchase", "common", "feature_num", "features")
 _COMMON = ("common", "feature_num", "features")
-_BLOCK_BYTES = 32 << 20
+_TYPES = {"click": pa.float64(), "purchase": pa.float64(), "common": pa.string(), "features": pa.string()}
 _PARTS = {"train": "train", "val": "valid", "test": "test"}
 
 
@@ -38,22 +38,35 @@ def _schema() -> Schema:
 
 
 def ali_ccp(*, path: str | Path | None = None) -> FunnelLog:
-    """Ali-CCP with its published parts: click, purchase as conversion, 23 token features and 8 weights.
+    """Return Ali-CCP with its published parts: click, purchase as conversion, 23 token features and 8 weights.
 
-    ``path``: a folder in one of two forms.
+    A missing field is a missing token with the weight 0. Purchases without a click, which occur, are masked, and a note
+    counts them.
 
-    - Raw: ``sample_skeleton_{train,test}.csv`` and ``common_features_{train,test}.csv``. Where a field has several
-      entries in a row (what a user visited, say), the one with the largest weight is kept, the first among equals.
-      There is no validation part: ``eval_args: {split: {PS: 0.1}}`` takes a tenth of the training rows.
-    - Pre-processed, as torch-rechub has it: ``ali_ccp_{train,val,test}.csv``, one column per field, or the
-      ``_sample.csv`` files of that form.
+    Parameters
+    ----------
+    path
+        A folder in one of two forms.
 
-    A missing field is a missing token with the weight 0. The feature lists are parsed as a stream, but the log itself
-    is held in memory: 85 million rows take about 20 GB, and a run needs about three times that.
-    Purchases without a click, which occur, are masked, and a note counts them. Ma et al., ESMM, SIGIR 2018.
+        - Raw: `sample_skeleton_{train,test}.csv` and `common_features_{train,test}.csv`. Where a field has several
+          entries in a row (what a user visited, say), the one with the largest weight is kept, the first among equals.
+          There is no validation part: `eval_args: {split: {PS: 0.1}}` takes a tenth of the training rows.
+        - Pre-processed, as torch-rechub has it: `ali_ccp_{train,val,test}.csv`, one column per field, or the
+          `_sample.csv` files of that form.
 
-    Raises:
-        DataError: if the files are not found, cannot be read or fail a check.
+    Raises
+    ------
+    DataError
+        If the files are not found, cannot be read or fail a check.
+
+    Notes
+    -----
+    The feature lists are parsed as a stream, but the log itself is held in memory: 85 million rows take about 20 GB,
+    and a run needs about three times that.
+
+    References
+    ----------
+    Ma et al., ESMM, SIGIR 2018.
     """
     raw = tuple(f"{kind}_{part}.csv" for part in ("train", "test") for kind in ("sample_skeleton", "common_features"))
     plain = [tuple(f"ali_ccp_{part}{suffix}.csv" for part in _PARTS) for suffix in ("", "_sample")]
@@ -77,11 +90,7 @@ def _preprocessed(file: Path) -> Iterator[pa.Table]:
     schema = _schema()
     types = {name: pa.string() if kind == "token" else pa.float64() for name, kind in schema.kinds.items()}
     types.update(click=pa.float64(), purchase=pa.float64())
-    for table in Source.open(file).tables(types, list(types)):
-        for position, field in enumerate(table.schema):
-            if field.type == pa.string():
-                table = table.set_column(position, field.name, table.column(position).dictionary_encode())
-        yield table
+    return map(with_dictionaries, Source.open(file).tables(types, list(types)))
 
 
 def _raw(skeleton: Path, common: Path) -> Iterator[pa.Table]:
@@ -110,34 +119,19 @@ def _raw(skeleton: Path, common: Path) -> Iterator[pa.Table]:
 
 def _parsed(file: Path, columns: tuple[str, ...], fields: tuple[str, ...]) -> Iterator[pa.Table]:
     """The labels, the index of the common features and the columns of ``fields``, block by block."""
-    numbers = [name for name in ("click", "purchase") if name in columns]
-    kept = [*numbers, "common", "features"]
-    types = {**dict.fromkeys(numbers, pa.float64()), "common": pa.string(), "features": pa.string()}
-    try:
-        with file.open("rb") as opened:
-            named = opened.read(64).startswith((b"sample_id", b"common_feature_index"))
-        blocks = pacsv.open_csv(
-            file,
-            read_options=pacsv.ReadOptions(
-                column_names=list(columns), skip_rows=int(named), block_size=_BLOCK_BYTES, use_threads=True
-            ),
-            parse_options=pacsv.ParseOptions(quote_char=False),
-            convert_options=pacsv.ConvertOptions(column_types=types, include_columns=kept, strings_can_be_null=False),
-        )
-        for block in blocks:
-            table = pa.Table.from_batches([block])
-            entries = _entries(table.column("features").combine_chunks(), file)
-            table = table.drop_columns(["features"])
-            for field in fields:
-                token, weight = _strongest(*entries, field, len(table))
-                table = table.append_column(field, token)
-                if field in WEIGHTED:
-                    table = table.append_column(f"D{field}", weight)
-            yield table
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"File {str(file)!r} cannot be read: {str(error).splitlines()[0]}. Use the original."
-        ) from error
+    with file.open("rb") as opened:
+        named = opened.read(64).startswith((b"sample_id", b"common_feature_index"))
+    source = Source(file, ",", quoting=False, names=columns, skipped=int(named))
+    kept = [name for name in columns if name in _TYPES]
+    for table in source.tables(_TYPES, kept, BATCH_ROWS):
+        entries = _entries(table.column("features").combine_chunks(), file)
+        table = table.drop_columns(["features"])
+        for field in fields:
+            token, weight = _strongest(*entries, field, len(table))
+            table = table.append_column(field, token)
+            if field in WEIGHTED:
+                table = table.append_column(f"D{field}", weight)
+        yield table
 
 
 def _entries(lists: pa.Array, file: Path) -> tuple[np.ndarray, pa.Array, pa.Array, np.ndarray]:
@@ -147,7 +141,10 @@ def _entries(lists: pa.Array, file: Path) -> tuple[np.ndarray, pa.Array, pa.Arra
     rows = np.flatnonzero(filled.to_numpy(zero_copy_only=False))[pc.list_parent_indices(split).to_numpy()]
     field, rest = _halves(split.flatten(), "\x02", file)
     token, weight = _halves(rest, "\x03", file)
-    return rows, field, token, weight.cast(pa.float64()).to_numpy()
+    try:
+        return rows, field, token, weight.cast(pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        raise DataError(f"File {str(file)!r} holds a weight that cannot be read: {error}. Use the original.") from error
 
 
 def _halves(texts: pa.Array, mark: str, file: Path) -> tuple[pa.Array, pa.Array]:

@@ -25,19 +25,30 @@ FILES = (
 
 
 def coat(*, path: str | Path | None = None, threshold: float = 3, overlap: bool = True) -> FunnelLog:
-    """Coat: 290 x 300 pairs, of which 6,960 were rated by choice, and 4,640 ratings of coats drawn at random as test.
+    """Return Coat: 290 x 300 pairs, 6,960 of them rated by choice, and 4,640 ratings of coats drawn at random as test.
 
-    ``path``: the folder of ``train.ascii``, ``test.ascii`` and ``user_item_features``. All pairs are training rows,
-    the rated ones clicked; a rating of at least ``threshold`` is a conversion. The test part holds the random ratings,
-    all of them clicked, so that its click space is an unbiased sample; ``overlap`` false leaves out the 366 whose pair
-    was rated in training, too. Features: the four one-hot groups of each side, as tokens.
-    There is no validation part: ``eval_args: {split: {PS: 0.1}}`` takes a tenth of the training rows, which are biased.
+    All pairs are training rows, the rated ones clicked. The test part holds the random ratings, all of them clicked, so
+    that its click space is an unbiased sample. Features: the four one-hot groups of each side, as tokens. There is no
+    validation part: `eval_args: {split: {PS: 0.1}}` takes a tenth of the training rows, which are biased.
 
+    Parameters
+    ----------
+    path
+        The folder of `train.ascii`, `test.ascii` and `user_item_features`.
+    threshold
+        The least rating that is a conversion.
+    overlap
+        False leaves out the 366 test ratings whose pair was rated in training, too.
+
+    Raises
+    ------
+    DataError
+        If the files are not found or cannot be read, or do not hold what was published: 290 users, 300 items, 6,960 and
+        4,640 ratings from 1 to 5, one feature of each group set.
+
+    References
+    ----------
     Schnabel et al., Recommendations as Treatments: Debiasing Learning and Evaluation, ICML 2016.
-
-    Raises:
-        DataError: if the files are not found or cannot be read, or do not hold what was published: 290 users, 300
-            items, 6,960 and 4,640 ratings from 1 to 5, one feature of each group set.
     """
     files = find_files(path, [FILES], name="Coat", within=("coat",))
     train = _ratings(files[0], TRAIN_RATINGS)
@@ -85,7 +96,7 @@ def _ratings(file: Path, count: int) -> Ratings:
 
 
 def _one_hot(file: Path, names_file: Path, side: str, rows: int) -> dict[Feature, np.ndarray]:
-    """Feature -> the token of each row, of one-hot columns named ``group:token``."""
+    """Feature -> the token of each row, of one-hot columns named `group:token`."""
     try:
         names = [line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from cvr_plugins.data.errors import rows
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.published._files import find_files, joined
+from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.schema import Feature, Kind, Schema, Side
 from cvr_plugins.data.source import Source
-from cvr_plugins.data.tables import read_frame
+from cvr_plugins.data.tables import joined_to, read_frame
 
 STANDARD = ("log_standard_4_08_to_4_21_pure.csv", "log_standard_4_22_to_5_08_pure.csv")
 RANDOM = "log_random_4_22_to_5_08_pure.csv"
@@ -69,17 +69,30 @@ _SCHEMA = {
 
 
 def kuairand_pure(*, path: str | Path | None = None) -> FunnelLog:
-    """KuaiRand-Pure, the exposures that the recommender chose: click, like as conversion, long view as action.
+    """Return KuaiRand-Pure, the exposures that the recommender chose: click, like as conversion, long view as action.
 
-    ``path``: the folder of the published CSV files, or one above its ``data``. The two standard logs, one after the
-    other, with all 30 columns of the user features and 11 of the basic video features beside the two ids. Tags are a
-    sequence; counts (numbers of users, days, milliseconds) are ``log(1 + count)``, 0 where missing; everything else
-    is a token. Likes without a click, which occur, are masked, and a note counts them.
+    The two standard logs, one after the other, with all 30 columns of the user features and 11 of the basic video
+    features beside the two ids. Tags are a sequence; counts (numbers of users, days, milliseconds) are
+    `log(1 + count)`, 0 where missing; everything else is a token. Likes without a click, which occur, are masked, and a
+    note counts them.
 
-    Gao et al., KuaiRand, CIKM 2022. The data are under CC BY-SA 4.0.
+    Parameters
+    ----------
+    path
+        The folder of the published CSV files, or one above its `data`.
 
-    Raises:
-        DataError: if the files are not found, cannot be read or fail a check.
+    Raises
+    ------
+    DataError
+        If the files are not found, cannot be read or fail a check.
+
+    Notes
+    -----
+    The data are under CC BY-SA 4.0.
+
+    References
+    ----------
+    Gao et al., KuaiRand, CIKM 2022.
     """
     files = _find(path, STANDARD)
     log = pd.concat([_read_log(file) for file in files[:2]], ignore_index=True)
@@ -87,13 +100,21 @@ def kuairand_pure(*, path: str | Path | None = None) -> FunnelLog:
 
 
 def kuairand_pure_random(*, path: str | Path | None = None) -> FunnelLog:
-    """KuaiRand-Pure with the randomly shown videos as the test part: trained on what was chosen, tested without bias.
+    """Return KuaiRand-Pure with the randomly shown videos as the test part: trained on what was chosen.
 
-    ``path``, columns: as for ``kuairand_pure``. The column ``part`` has ``train`` for the standard logs and ``test``
-    for the random one, so that ``eval_args: {split: {PS: 0.1}}`` trains on the former and tests on the latter.
+    The column `part` has `train` for the standard logs and `test` for the random one, so that
+    `eval_args: {split: {PS: 0.1}}` trains on the former and tests, without bias, on the latter. All other columns are
+    those of `kuairand_pure`.
 
-    Raises:
-        DataError: if the files are not found, cannot be read or fail a check.
+    Parameters
+    ----------
+    path
+        As for `kuairand_pure`.
+
+    Raises
+    ------
+    DataError
+        If the files are not found, cannot be read or fail a check.
     """
     files = _find(path, (*STANDARD, RANDOM))
     logs = [_read_log(file).assign(part="train" if file.name in STANDARD else "test") for file in files[:3]]
@@ -125,20 +146,20 @@ def _made(log: pd.DataFrame, files: list[Path], schema: Schema, name: str) -> Fu
         (files[1], "video_id", (*_VIDEO_TOKENS, _TAGS), _VIDEO_COUNTS),
     ):
         types = {key: pa.string(), **dict.fromkeys(tokens, pa.string()), **dict.fromkeys(counts, pa.float64())}
-        found = joined(log, _read(path, types), key, path)
+        found, _ = joined_to(log[key], _read(path, types), path)
         for count in counts:
-            values = found[count].to_numpy(copy=True)
+            values = found[count]
             missing = np.isnan(values)
             if missing.any():
                 notes.append(f"count column {count!r}: missing in {rows(int(missing.sum()))}; set to 0.")
-            found[count] = pd.Series(np.log1p(np.where(missing, 0.0, np.maximum(values, 0.0))))
+            found[count] = np.log1p(np.where(missing, 0.0, np.maximum(values, 0.0)))
         columns.update(found)
     columns[_TAGS] = _spaced(columns[_TAGS])
     return FunnelLog.from_frame(pd.DataFrame(columns, copy=False), schema, name=name, notes=notes)
 
 
 def _spaced(tags: object) -> pd.Series:
-    """Tags such as ``39,13`` with spaces between them, no tag where there is none."""
+    """Tags such as `39,13` with spaces between them, no tag where there is none."""
     column = pd.Series(tags)
     texts = [text.replace(",", " ") for text in column.cat.categories]
     codes = column.cat.codes.to_numpy()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from cvr_plugins.data.errors import DataError
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.published._files import find_files
-from cvr_plugins.data.published._ratings import Ratings, ratings_log
+from cvr_plugins.data.published._ratings import numbered, ratings_log
 from cvr_plugins.data.source import Source
 from cvr_plugins.data.tables import read_frame
 
@@ -22,31 +21,42 @@ _TYPES = {"user_id": pa.string(), "video_id": pa.string(), "watch_ratio": pa.flo
 def kuairec(
     *, path: str | Path | None = None, threshold: float = 2, overlap: bool = True, unrated: float = 0.1, seed: int = 0
 ) -> FunnelLog:
-    """KuaiRec: the big matrix, of what the recommender chose, for training, the small, almost full one as test part.
+    """Return KuaiRec: the big matrix, of what the recommender chose, for training, the small, almost full one as test.
 
-    ``path``: the folder of ``big_matrix.csv`` and ``small_matrix.csv``, or one above its ``data``. A pair of a user
-    and a video that the big matrix holds is clicked, others are not; a watch ratio (time watched over the video's
-    length) of at least ``threshold`` is a conversion. A pair watched several times is one row with its largest ratio.
-    ``unrated``: the share of the pairs that were not watched that become rows, drawn by ``seed`` (all would be 64
-    million rows). ``overlap`` false leaves out test pairs that the big matrix holds, too.
-    There is no validation part: ``eval_args: {split: {PS: 0.1}}`` takes a tenth of the training rows, which are biased.
+    A pair of a user and a video that the big matrix holds is clicked, others are not. A pair watched several times is
+    one row with its largest watch ratio (time watched over the video's length). There is no validation part:
+    `eval_args: {split: {PS: 0.1}}` takes a tenth of the training rows, which are biased.
 
+    Parameters
+    ----------
+    path
+        The folder of `big_matrix.csv` and `small_matrix.csv`, or one above its `data`.
+    threshold
+        The least watch ratio that is a conversion.
+    overlap
+        False leaves out test pairs that the big matrix holds, too.
+    unrated
+        The share of the pairs that were not watched that become rows (all would be 64 million).
+    seed
+        Of the draw of these.
+
+    Raises
+    ------
+    DataError
+        If the files are not found or cannot be read, or a watch ratio is missing or negative.
+
+    References
+    ----------
     Gao et al., KuaiRec: A Fully-observed Dataset and Insights for Evaluating Recommender Systems, CIKM 2022.
-
-    Raises:
-        DataError: if the files are not found or cannot be read, or a watch ratio is missing or negative.
     """
     files = find_files(path, [FILES], name="KuaiRec", within=("data", "KuaiRec 2.0/data"))
     notes: list[str] = []
-    frames = [_read(file, notes) for file in files]
-    users, items = (
-        pd.Index(pd.concat([frame[column].astype(object) for frame in frames]).unique()).sort_values()
-        for column in ("user_id", "video_id")
-    )
+    (train, test), users, items = numbered([_read(file, notes) for file in files])
     return ratings_log(
-        *(_numbered(frame, users, items) for frame in frames),
-        users=list(users),
-        items=list(items),
+        train,
+        test,
+        users=users,
+        items=items,
         threshold=threshold,
         overlap=overlap,
         unrated=unrated,
@@ -58,18 +68,12 @@ def kuairec(
 
 def _read(file: Path, notes: list[str]) -> pd.DataFrame:
     frame = read_frame(Source.open(file), list(_TYPES), _TYPES)
-    ratios = frame["watch_ratio"].to_numpy(dtype=np.float64)
-    wrong = int((~(ratios >= 0)).sum())
-    if wrong or not len(ratios):
+    wrong = int((~(frame["watch_ratio"] >= 0)).sum())
+    if wrong or frame.empty:
         raise DataError(
-            f"File {str(file)!r}: the watch ratio is missing or negative in {wrong:,} of {len(ratios):,} rows."
+            f"File {str(file)!r}: the watch ratio is missing or negative in {wrong:,} of {len(frame):,} rows."
         )
     best = frame.groupby(["user_id", "video_id"], observed=True, sort=False)["watch_ratio"].max().reset_index()
     if len(best) < len(frame):
         notes.append(f"{file.name}: {len(frame):,} views are {len(best):,} pairs; each keeps its largest watch ratio.")
     return best
-
-
-def _numbered(frame: pd.DataFrame, users: pd.Index, items: pd.Index) -> Ratings:
-    user, item = (pd.Index(frame[column].astype(object)) for column in ("user_id", "video_id"))
-    return Ratings(users.get_indexer(user), items.get_indexer(item), frame["watch_ratio"].to_numpy(dtype=np.float64))

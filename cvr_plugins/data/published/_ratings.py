@@ -24,12 +24,35 @@ class Ratings:
     value: np.ndarray
 
     def pairs(self, items: int) -> np.ndarray:
-        """One number per pair, where there are so many items."""
+        """Return one number per pair, where there are so many items."""
         return self.user.astype(np.int64) * items + self.item
 
     def take(self, chosen: np.ndarray) -> Ratings:
-        """The ratings at these positions, or where this is true."""
+        """Return the ratings at these positions, or where this is true."""
         return Ratings(self.user[chosen], self.item[chosen], self.value[chosen])
+
+
+def numbered(frames: Sequence[pd.DataFrame]) -> tuple[list[Ratings], list[str], list[str]]:
+    """Return the ratings of tables of users, items and values, and the tokens of all users and all items.
+
+    Tokens are in the order of the numbers that they are, or of their text where one of them is no number.
+    """
+    users, items = (_tokens(frames, column) for column in frames[0].columns[:2])
+    ratings = []
+    for frame in frames:
+        user, item, value = (frame[column] for column in frame.columns)
+        ratings.append(Ratings(_codes(users, user), _codes(items, item), value.to_numpy(dtype=np.float64)))
+    return ratings, list(users), list(items)
+
+
+def _tokens(frames: Sequence[pd.DataFrame], column: str) -> pd.Index:
+    found = pd.Index(pd.concat([frame[column].astype(object) for frame in frames]).unique())
+    numbers = pd.to_numeric(found, errors="coerce")
+    return found.sort_values() if np.isnan(numbers).any() else found[np.argsort(numbers, kind="stable")]
+
+
+def _codes(known: pd.Index, column: pd.Series) -> np.ndarray:
+    return known.get_indexer(pd.Index(column.astype(object)))
 
 
 def ratings_log(
@@ -46,19 +69,38 @@ def ratings_log(
     features: Mapping[Feature, np.ndarray] | None = None,
     notes: Sequence[str] = (),
 ) -> FunnelLog:
-    """A log of all pairs of a user and an item, and after them of the test ratings, with their parts.
+    """Return a log of all pairs of a user and an item, and after them of the test ratings, with their parts.
 
-    A training row is a pair; it is clicked if ``train`` rates it, and converted if the rating is at least
-    ``threshold``. A test row is a rating of ``test``: clicked, since its rating is known, though nobody chose it. So
-    the click space of the test part is a random sample of all pairs, and AUC in it is free of the selection.
+    A training row is a pair; it is clicked if `train` rates it, and converted if the rating is high. A test row is a
+    rating of `test`: clicked, since its rating is known, though nobody chose it. So the click space of the test part is
+    a random sample of all pairs, and AUC in it is free of the selection.
 
-    ``overlap`` false leaves out test ratings of pairs that ``train`` rates, too. ``unrated``: the share of the pairs
-    without a training rating that become rows, drawn by ``seed``; below 1 clicks are more frequent than among all
-    pairs. ``users``, ``items``: their tokens; ``features``: feature -> array [users] or [items] of its tokens or
-    values, by its side.
+    Parameters
+    ----------
+    train, test
+        The ratings by choice, and the random ones.
+    users, items
+        Their tokens.
+    threshold
+        The least rating that is a conversion.
+    overlap
+        False leaves out test ratings of pairs that `train` rates, too.
+    unrated
+        The share of the pairs without a training rating that become rows; below 1 clicks are more frequent than among
+        all pairs.
+    seed
+        Of the draw of these.
+    name
+        Of the log.
+    features
+        Feature -> array `[users]` or `[items]` of its tokens or values, by its side.
+    notes
+        Put before those about overlap and draw.
 
-    Raises:
-        DataError: if an option is out of its range, or the threshold leaves only one class.
+    Raises
+    ------
+    DataError
+        If an option is out of its range.
     """
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not np.isfinite(threshold):
         raise DataError(f"{name}: threshold must be a number, ratings from which on are positive; got {threshold!r}.")
@@ -92,14 +134,8 @@ def ratings_log(
     for feature, values in (features or {}).items():
         side = user if feature.side == "user" else item
         columns[feature.name] = _taken(values, side[order])
-    return FunnelLog.from_frame(
-        pd.DataFrame(columns, copy=False), ratings_schema(tuple(features or ())), name=name, notes=found
-    )
-
-
-def ratings_schema(features: tuple[Feature, ...] = ()) -> Schema:
-    """The columns of such a log."""
-    return Schema(USER, ITEM, CLICK, CONVERSION, features=features, part=PART)
+    schema = Schema(USER, ITEM, CLICK, CONVERSION, features=tuple(features or ()), part=PART)
+    return FunnelLog.from_frame(pd.DataFrame(columns, copy=False), schema, name=name, notes=found)
 
 
 def _unrated(train: Ratings, users: int, items: int, share: float, seed: int) -> np.ndarray:

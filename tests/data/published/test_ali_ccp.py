@@ -109,7 +109,7 @@ def test_blocks_smaller_than_the_file_give_the_same_log(raw, monkeypatch):
     ]
     path = raw({"train": users, "test": users}, {"train": samples, "test": samples[:7]})
     whole = ali_ccp(path=path)
-    monkeypatch.setattr(_ali_ccp, "_BLOCK_BYTES", 2048)
+    monkeypatch.setattr(_ali_ccp, "BATCH_ROWS", 37)
     parts = ali_ccp(path=path)
     pd.testing.assert_frame_equal(whole.frame, parts.frame, check_categorical=False)
     row = parts.frame.iloc[123]

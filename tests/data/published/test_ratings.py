@@ -216,8 +216,8 @@ def test_a_share_of_the_unrated_pairs_is_drawn_by_the_seed(tmp_path):
     [
         ({"train": TRAIN + "7\t10\t2\n"}, {}, "train.txt' rates 1 pairs more than once"),
         ({"test": TEST + "7\t2\t6\n"}, {}, "test.txt': 1 of 4 ratings are not from 1 to 5"),
-        ({"train": "1,2,3\n"}, {}, "cannot be read as user, song and rating"),
-        ({"train": TRAIN.replace("5", "x")}, {}, "cannot be read as user, song and rating"),
+        ({"train": "1,2,3\n"}, {}, "train.txt' cannot be read: .*xpected 3 columns"),
+        ({"train": TRAIN.replace("5", "x")}, {}, "column 'rating'.*'x'"),
         ({}, {"unrated": 0}, r"yahoo-r3: unrated must be a share of the unrated pairs, in \(0, 1\]"),
     ],
 )
