@@ -18,6 +18,9 @@ HEAD_SUFFIX = "_params"
 WEIGHTING_PARAMS = "weighting_params"
 """Option that holds the weighting's options, needed only where another part has one of the same name."""
 
+PARTS = ("objective", "architecture", "backbone", "weighting")
+"""Parts of a model that take options, in the order in which they are shown."""
+
 _NOT_OPTIONS = frozenset({"self", "layout", "heads", "backbone", "head_options"})
 
 
@@ -43,49 +46,94 @@ def options_of(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a model: what makes it, and its options.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for.
+    make : callable
+        The class or factory.
+    accepted : mapping of str to inspect.Parameter
+        Every option that it takes, the method's defaults filled in.
+    options : mapping of str to object
+        Those that differ from its own defaults.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    accepted: Mapping[str, inspect.Parameter]
+    options: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Return every option with its value; a default that cannot be written down (a function, say) is left out."""
+        values = {name: self.options.get(name, parameter.default) for name, parameter in self.accepted.items()}
+        return {name: value for name, value in values.items() if name in self.options or _is_plain(value)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assembly:
     """A method on an architecture and a backbone, its options sorted to the parts that take them.
 
-    weighting: None where the losses are summed as they are; weighting_asked: whether it or an option of it was given,
-    as opposed to the method's own, which gives way where there is only one loss.
+    Attributes
+    ----------
+    method : Method
+        Whose parts these are.
+    objective, architecture, backbone : Part
+        As they will be built.
+    weighting : Part or None
+        None where the losses are summed as they are.
+    head_options : mapping of str to mapping
+        Head -> the options that replace the backbone's there.
+    weighting_asked : bool
+        Whether the weighting or an option of it was given, as opposed to the method's own, which gives way where there
+        is only one loss.
     """
 
     method: Method
-    architecture: type[Architecture]
-    architecture_name: str
-    backbone: Callable[..., Backbone]
-    backbone_name: str
-    objective_options: Mapping[str, Any]
-    architecture_options: Mapping[str, Any]
-    backbone_options: Mapping[str, Any]
-    head_options: Mapping[str, Mapping[str, Any]]
-    weighting: type[Weighting] | None = None
-    weighting_name: str | None = None
-    weighting_options: Mapping[str, Any] = field(default_factory=dict)
+    objective: Part
+    architecture: Part
+    backbone: Part
+    weighting: Part | None = None
+    head_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     weighting_asked: bool = False
 
-    def build(self, layout: Layout) -> tuple[Architecture, Objective, Weighting | None]:
-        """Build what a CVRModel takes after its encoder, for inputs of `layout`.
+    @property
+    def accepted(self) -> dict[str, Mapping[str, inspect.Parameter]]:
+        """Part -> the options that it takes: `objective`, `architecture`, `backbone` and, if any, `weighting`."""
+        return {part: getattr(self, part).accepted for part in PARTS if getattr(self, part) is not None}
 
-        Raises OptionError naming the method and the part whose constructor refuses a value, for `<head>_params` of a
-        head that the method does not have, and for a weighting that cannot balance the method's losses.
+    def build(self, layout: Layout) -> tuple[Architecture, Objective, Weighting | None]:
+        """Build what a CVRModel takes after its encoder.
+
+        Parameters
+        ----------
+        layout : Layout
+            Of the inputs.
+
+        Raises
+        ------
+        OptionError
+            Naming the method and the part, if its constructor refuses a value; for `<head>_params` of a head that the
+            method does not have; for a weighting that cannot balance the method's losses.
         """
         objective = self.new_objective()
         architecture = self._construct(
-            f"architecture {self.architecture_name!r} on backbone {self.backbone_name!r}",
-            lambda: self.architecture(
+            f"architecture {self.architecture.name!r} on backbone {self.backbone.name!r}",
+            lambda: self.architecture.make(
                 layout,
                 objective.heads,
                 backbone=self._new_backbone,
                 head_options=self.head_options,
-                **self.architecture_options,
+                **self.architecture.options,
             ),
         )
         return architecture, objective, self._new_weighting(objective)
 
     def new_objective(self) -> Objective:
         """Build the objective alone, for which no data are needed. Raises OptionError as `build` does."""
-        objective: Objective = self._construct("objective", lambda: self.method.objective(**self.objective_options))
+        objective: Objective = self._construct("objective", lambda: self.objective.make(**self.objective.options))
         for head in self.head_options:
             if head not in objective.heads:
                 heads = ", ".join(head + HEAD_SUFFIX for head in objective.heads)
@@ -97,40 +145,37 @@ class Assembly:
     def settings(self) -> dict[str, Any]:
         """Return what `assemble` takes to make this again, whatever the defaults of the parts are by then.
 
-        The names of the parts and every option with its value, defaults included; a default that cannot be written
-        down (a function, say) is left out. Raises OptionError as `build` does for the objective and the weighting.
+        The names of the parts and every option with its value. Raises OptionError as `build` does for the objective
+        and the weighting.
         """
-        chosen = {**self.objective_options, **self.architecture_options, **self.backbone_options}
-        found: dict[str, Any] = {"architecture": self.architecture_name, "backbone": self.backbone_name}
-        for options in options_by_part(self.method, self.architecture, self.backbone).values():
-            found.update(_values(options, chosen))
+        found: dict[str, Any] = {"architecture": self.architecture.name, "backbone": self.backbone.name}
+        for part in (self.objective, self.architecture, self.backbone):
+            found.update(part.settings())
         found.update({head + HEAD_SUFFIX: dict(options) for head, options in self.head_options.items()})
         if self.weighting is not None and self._new_weighting(self.new_objective()) is not None:
-            found["weighting"] = self.weighting_name
-            found[WEIGHTING_PARAMS] = _values(options_of(self.weighting), self.weighting_options)
+            found["weighting"] = self.weighting.name
+            found[WEIGHTING_PARAMS] = self.weighting.settings()
         return found
 
     def _new_weighting(self, objective: Objective) -> Weighting | None:
-        make = self.weighting
-        if make is None:
+        part = self.weighting
+        if part is None:
             return None
-        weighting: Weighting = self._construct(
-            f"weighting {self.weighting_name!r}", lambda: make(**self.weighting_options)
-        )
+        weighting: Weighting = self._construct(f"weighting {part.name!r}", lambda: part.make(**part.options))
         if not self.weighting_asked and not all(terms_by_task(objective).values()):
             return None
         reason = unbalanced(objective, weighting)
         if reason:
-            given = ", ".join(["weighting", *self.weighting_options])
-            raise OptionError(f"{self.method.name}, weighting {self.weighting_name!r}: {reason} Leave out {given}.")
+            given = ", ".join(["weighting", *part.options])
+            raise OptionError(f"{self.method.name}, weighting {part.name!r}: {reason} Leave out {given}.")
         return weighting
 
     def _new_backbone(self, layout: Layout, **overrides: Any) -> Backbone:
-        accepted = options_of(self.backbone)
         for name in overrides:
-            if name not in accepted:
-                raise OptionError(_unknown(name, f"for backbone {self.backbone_name!r}", accepted))
-        return self.backbone(layout, **{**self.backbone_options, **overrides})
+            if name not in self.backbone.accepted:
+                raise OptionError(_unknown(name, f"for backbone {self.backbone.name!r}", self.backbone.accepted))
+        made: Backbone = self.backbone.make(layout, **{**self.backbone.options, **overrides})
+        return made
 
     def _construct(self, part: str, make: Callable[[], Any]) -> Any:
         try:
@@ -143,41 +188,11 @@ class Assembly:
 
     def _owner(self) -> str:
         """Say whose code it is that fails, if it is not ours alone."""
-        parts = (
-            ("method", self.method),
-            ("architecture", self.architecture),
-            ("backbone", self.backbone),
-            ("weighting", self.weighting),
-        )
-        entries = [e for kind, value in parts for e in registry().entries(kind) if e.value is value]
+        parts = {"method": self.method, **{part: getattr(self, part).make for part in self.accepted}}
+        del parts["objective"]
+        entries = [e for kind, value in parts.items() for e in registry().entries(kind) if e.value is value]
         others = dict.fromkeys(entry.plugin for entry in entries if entry.plugin != "builtin")
         return f" (plugin {', '.join(others)})" if others else ""
-
-
-def options_by_part(
-    method: Method,
-    architecture: type[Architecture],
-    backbone: Callable[..., Backbone],
-    weighting: type[Weighting] | None = None,
-) -> dict[str, dict[str, inspect.Parameter]]:
-    """Return part -> its options, the method's defaults filled in.
-
-    The parts are `objective`, `architecture`, `backbone` and, where there is one, `weighting`.
-    """
-    parts = {
-        "objective": options_of(method.objective),
-        "architecture": options_of(architecture),
-        "backbone": options_of(backbone),
-    }
-    if weighting is not None:
-        parts["weighting"] = options_of(weighting)
-    return {
-        part: {
-            name: p.replace(default=method.defaults[name]) if name in method.defaults else p
-            for name, p in options.items()
-        }
-        for part, options in parts.items()
-    }
 
 
 def assemble(
@@ -188,89 +203,113 @@ def assemble(
     weighting: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Assembly:
-    """Look the parts up in the registry and sort flat `options` to them.
+    """Look the parts up in the registry and sort flat options to them.
 
-    method: a registered name or a Method; architecture, backbone, weighting: registered names, None for the method's
-    own; options: of the objective, the architecture, the backbone and the weighting, and `<head>_params`; with
-    `weighting_params` all options of the weighting come from there. A default of the method that no part takes belongs
-    to another architecture or weighting than the chosen one, and is left out.
-    Raises OptionError for an option no part takes (with the nearest that exists), one that two parts take, and
-    `<head>_params` that are no mapping; what the registry raises for unknown names.
+    Parameters
+    ----------
+    method : str or Method
+        A registered name, or the method itself.
+    architecture, backbone, weighting : str, optional
+        Registered names, None for the method's own.
+    options : mapping of str to object, optional
+        Of the objective, the architecture, the backbone and the weighting, and `<head>_params`; with
+        `weighting_params` all options of the weighting come from there. A default of the method that no part takes
+        belongs to another architecture or weighting than the chosen one, and is left out.
+
+    Raises
+    ------
+    OptionError
+        For an option that no part takes (with the nearest that exists), one that two parts take, and `<head>_params`
+        that are no mapping.
+    RegistryError
+        For unknown names.
     """
     known = registry()
     if isinstance(method, str):
         method = known.method(method)
-    architecture_name = architecture or method.architecture
-    backbone_name = backbone or method.backbone
-    architecture_class, backbone_factory = known.architecture(architecture_name), known.backbone(backbone_name)
-    weighting_name = weighting or method.weighting
-    weighting_class = None if weighting_name is None else known.weighting(weighting_name)
-    parts = options_by_part(method, architecture_class, backbone_factory, weighting_class)
-
-    sorted_options: dict[str, dict[str, Any]] = {part: {} for part in parts}
-    head_options: dict[str, Mapping[str, Any]] = {}
+    names = {
+        "objective": method.name,
+        "architecture": architecture or method.architecture,
+        "backbone": backbone or method.backbone,
+        "weighting": weighting or method.weighting,
+    }
+    makers = {part: known.find(part, name).value for part, name in names.items() if name and part != "objective"}
+    makers = {"objective": method.objective, **makers}
+    accepted = {part: _with_defaults(options_of(make), method.defaults) for part, make in makers.items()}
     given = dict(options or {})
-    apart = given.pop(WEIGHTING_PARAMS, None)
+    chosen, head_options = _sorted(method, names, accepted, given)
+    parts = {part: Part(str(names[part]), makers[part], accepted[part], chosen[part]) for part in makers}
+    asked = {"weighting": weighting, WEIGHTING_PARAMS: given.get(WEIGHTING_PARAMS)}
+    return Assembly(
+        method=method,
+        objective=parts["objective"],
+        architecture=parts["architecture"],
+        backbone=parts["backbone"],
+        weighting=parts.get("weighting"),
+        head_options=head_options,
+        weighting_asked=any(value is not None for value in asked.values())
+        or any(name in given for name in chosen.get("weighting", ())),
+    )
+
+
+def _with_defaults(
+    accepted: Mapping[str, inspect.Parameter], defaults: Mapping[str, Any]
+) -> dict[str, inspect.Parameter]:
+    return {name: p.replace(default=defaults[name]) if name in defaults else p for name, p in accepted.items()}
+
+
+def _sorted(
+    method: Method,
+    names: Mapping[str, str | None],
+    accepted: Mapping[str, Mapping[str, inspect.Parameter]],
+    given: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return part -> its options, and head -> those that replace the backbone's, of a method's defaults and `given`."""
+    chosen: dict[str, dict[str, Any]] = {part: {} for part in accepted}
+    head_options: dict[str, dict[str, Any]] = {}
+    open_to = dict(accepted)
+    flat = {**method.defaults, **given}
+    apart = flat.pop(WEIGHTING_PARAMS, None)
     if apart is not None:
-        sorted_options["weighting"] = _weighting_params(method, weighting_name, parts, apart)
-        del parts["weighting"]
-    for name in {**method.defaults, **given}:
-        value = given[name] if name in given else method.defaults[name]
-        owners = [part for part, accepted in parts.items() if name in accepted]
+        chosen["weighting"] = _weighting_params(method, names["weighting"], accepted, apart)
+        del open_to["weighting"]
+    for name, value in flat.items():
+        owners = [part for part, options in open_to.items() if name in options]
         if len(owners) > 1:
             cure = f"give the weighting's in {WEIGHTING_PARAMS}" if "weighting" in owners else "one must rename it"
             raise OptionError(f"Option {name!r} of {method.name} is taken by its {' and its '.join(owners)}; {cure}.")
         if owners:
-            sorted_options[owners[0]][name] = value
+            chosen[owners[0]][name] = value
         elif name.endswith(HEAD_SUFFIX):
             head_options[name.removesuffix(HEAD_SUFFIX)] = _mapping(name, value, "{'dims': [64, 32]}")
         elif name in given:
-            names = sorted(name for accepted in parts.values() for name in accepted)
-            where = f"for {method.name} on {architecture_name}/{backbone_name}"
-            where += f" with weighting {weighting_name}" if weighting_name else ""
-            raise OptionError(_unknown(name, where, names))
-    weighting_options = sorted_options.get("weighting", {})
-    return Assembly(
-        method,
-        architecture_class,
-        architecture_name,
-        backbone_factory,
-        backbone_name,
-        sorted_options["objective"],
-        sorted_options["architecture"],
-        sorted_options["backbone"],
-        head_options,
-        weighting_class,
-        weighting_name,
-        weighting_options,
-        weighting is not None or apart is not None or any(name in given for name in weighting_options),
-    )
+            where = f"for {method.name} on {names['architecture']}/{names['backbone']}"
+            where += f" with weighting {names['weighting']}" if names["weighting"] else ""
+            raise OptionError(
+                _unknown(name, where, sorted(option for options in open_to.values() for option in options))
+            )
+    return chosen, head_options
 
 
 def _weighting_params(
-    method: Method, weighting_name: str | None, parts: Mapping[str, Mapping[str, Any]], apart: object
+    method: Method, weighting: str | None, accepted: Mapping[str, Mapping[str, inspect.Parameter]], apart: object
 ) -> dict[str, Any]:
     """Return the weighting's options: the method's defaults that no other part takes, and those given apart."""
-    if "weighting" not in parts:
+    if "weighting" not in accepted:
         raise OptionError(f"{method.name} has no weighting that {WEIGHTING_PARAMS} could be for; choose a weighting.")
-    accepted = parts["weighting"]
-    others = {name for part, options in parts.items() if part != "weighting" for name in options}
+    own = accepted["weighting"]
+    others = {name for part, options in accepted.items() if part != "weighting" for name in options}
     given = _mapping(WEIGHTING_PARAMS, apart, "{'alpha': 0.5}")
     for name in given:
-        if name not in accepted:
-            raise OptionError(_unknown(name, f"for weighting {weighting_name!r}", accepted))
-    return {**{n: v for n, v in method.defaults.items() if n in accepted and n not in others}, **given}
+        if name not in own:
+            raise OptionError(_unknown(name, f"for weighting {weighting!r}", own))
+    return {**{n: v for n, v in method.defaults.items() if n in own and n not in others}, **given}
 
 
 def _mapping(name: str, value: object, example: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise OptionError(f"{name} must be a mapping such as {example}; got {value!r}.")
     return dict(value)
-
-
-def _values(options: Mapping[str, inspect.Parameter], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: chosen.get(name, parameter.default) for name, parameter in options.items()}
-    return {name: value for name, value in values.items() if name in chosen or _is_plain(value)}
 
 
 def _is_plain(value: Any) -> bool:

@@ -15,55 +15,72 @@ from cvr_plugins.objectives.idefn import IdeFN
 from cvr_plugins.objectives.nise import NISE
 from cvr_plugins.objectives.targeted import TargetedDR
 
+_ESMM = (
+    "Ma et al., Entire Space Multi-Task Model: An Effective Approach for Estimating Post-Click Conversion Rate, "
+    "SIGIR 2018, https://arxiv.org/abs/1804.07931"
+)
+_ESCM2 = (
+    "Wang et al., ESCM2: Entire Space Counterfactual Multi-Task Model for Post-Click Conversion Rate Estimation, "
+    "SIGIR 2022, https://arxiv.org/abs/2204.05125"
+)
+_MULTI = (
+    "Zhang et al., Large-scale Causal Approaches to Debiasing Post-click Conversion Rate Estimation with Multi-task "
+    "Learning, WWW 2020, https://arxiv.org/abs/1910.09337"
+)
+_GENERALIZED = (
+    "Dai et al., A Generalized Doubly Robust Learning Framework for Debiasing Post-Click Conversion Rate Prediction, "
+    "KDD 2022, https://arxiv.org/abs/2211.06684"
+)
+_BALANCING = (
+    "Li et al., Propensity Matters: Measuring and Enhancing Balancing for Recommendation, ICML 2023, "
+    "https://proceedings.mlr.press/v202/li23ah.html"
+)
+_JOINT = {"lambda_ctcvr": 0.0, "imputes": "conversion", "alternate": True}
+"""DR_JL's options, which the methods that refine its imputation share."""
+
 METHODS: tuple[Method, ...] = (
     Method(
         name="Naive",
         objective=Naive,
         summary="CVR trained on clicked rows only",
-        reference="The baseline BASE of Ma et al., Entire Space Multi-Task Model: An Effective Approach for Estimating "
-        "Post-Click Conversion Rate, SIGIR 2018, https://arxiv.org/abs/1804.07931",
+        reference=f"The baseline BASE of {_ESMM}",
     ),
     Method(
         name="ESMM",
         objective=ESMM,
         summary="CVR learned through CTR and CTCVR over all exposures",
-        reference="Ma et al., Entire Space Multi-Task Model: An Effective Approach for Estimating Post-Click "
-        "Conversion Rate, SIGIR 2018, https://arxiv.org/abs/1804.07931",
+        reference=_ESMM,
     ),
     Method(
         name="ESCM2_IPS",
         objective=IPS,
         summary="ESMM with a CVR loss on clicked rows, weighted by inverse click propensity",
-        reference="Wang et al., ESCM2: Entire Space Counterfactual Multi-Task Model for Post-Click Conversion Rate "
-        "Estimation, SIGIR 2022, https://arxiv.org/abs/2204.05125",
+        reference=_ESCM2,
     ),
     Method(
         name="ESCM2_DR",
         objective=DR,
         summary="ESMM with a doubly robust CVR loss: an imputed error, corrected on clicked rows",
-        reference="Wang et al., ESCM2: Entire Space Counterfactual Multi-Task Model for Post-Click Conversion Rate "
-        "Estimation, SIGIR 2022, https://arxiv.org/abs/2204.05125",
+        reference=_ESCM2,
     ),
     Method(
         name="MultiIPW",
         objective=IPS,
         defaults={"lambda_ctcvr": 0.0},
         summary="CTR and inverse-propensity-weighted CVR, no CTCVR term",
-        reference="Zhang et al., Large-scale Causal Approaches to Debiasing Post-click Conversion Rate Estimation "
-        "with Multi-task Learning, WWW 2020, https://arxiv.org/abs/1910.09337",
+        reference=_MULTI,
     ),
     Method(
         name="MultiDR",
         objective=DR,
         defaults={"lambda_ctcvr": 0.0},
         summary="CTR and doubly robust CVR in one step, no CTCVR term",
-        reference="Zhang et al., Large-scale Causal Approaches to Debiasing Post-click Conversion Rate Estimation "
-        "with Multi-task Learning, WWW 2020, https://arxiv.org/abs/1910.09337",
+        reference=_MULTI,
     ),
     Method(
         name="DR_JL",
         objective=DR,
-        defaults={"lambda_ctcvr": 0.0, "imputes": "conversion", "alternate": True},
+        defaults=_JOINT,
         summary="Doubly robust CVR; imputation and prediction trained alternately",
         reference="Wang et al., Doubly Robust Joint Learning for Recommendation on Data Missing Not at Random, "
         "ICML 2019, https://proceedings.mlr.press/v97/wang19n.html",
@@ -71,12 +88,7 @@ METHODS: tuple[Method, ...] = (
     Method(
         name="MRDR",
         objective=DR,
-        defaults={
-            "lambda_ctcvr": 0.0,
-            "imputes": "conversion",
-            "imputation_weights": "variance",
-            "alternate": True,
-        },
+        defaults={**_JOINT, "imputation_weights": "variance"},
         summary="DR_JL with an imputation that minimises the variance of the doubly robust loss",
         reference="Guo et al., Enhanced Doubly Robust Learning for Debiasing Post-click Conversion Rate Estimation, "
         "SIGIR 2021, https://arxiv.org/abs/2105.13623",
@@ -84,18 +96,16 @@ METHODS: tuple[Method, ...] = (
     Method(
         name="DR_BIAS",
         objective=DR,
-        defaults={"lambda_ctcvr": 0.0, "imputes": "conversion", "imputation_weights": "bias", "alternate": True},
+        defaults={**_JOINT, "imputation_weights": "bias"},
         summary="DR_JL with an imputation that minimises the bias of the doubly robust loss",
-        reference="Dai et al., A Generalized Doubly Robust Learning Framework for Debiasing Post-Click Conversion Rate "
-        "Prediction, KDD 2022, https://arxiv.org/abs/2211.06684",
+        reference=_GENERALIZED,
     ),
     Method(
         name="DR_MSE",
         objective=DR,
-        defaults={"lambda_ctcvr": 0.0, "imputes": "conversion", "imputation_weights": "mse", "alternate": True},
+        defaults={**_JOINT, "imputation_weights": "mse"},
         summary="DR_JL with an imputation that trades the bias of the doubly robust loss against its variance",
-        reference="Dai et al., A Generalized Doubly Robust Learning Framework for Debiasing Post-Click Conversion Rate "
-        "Prediction, KDD 2022, https://arxiv.org/abs/2211.06684",
+        reference=_GENERALIZED,
     ),
     Method(
         name="TDR_JL",
@@ -108,15 +118,13 @@ METHODS: tuple[Method, ...] = (
         name="IPS_V2",
         objective=BalancedIPS,
         summary="ESCM2_IPS with a propensity that is also trained to balance clicked and unclicked rows",
-        reference="Li et al., Propensity Matters: Measuring and Enhancing Balancing for Recommendation, "
-        "ICML 2023, https://proceedings.mlr.press/v202/li23ah.html",
+        reference=_BALANCING,
     ),
     Method(
         name="DR_V2",
         objective=BalancedDR,
         summary="ESCM2_DR on imputed conversions with a propensity that is also trained to balance",
-        reference="Li et al., Propensity Matters: Measuring and Enhancing Balancing for Recommendation, "
-        "ICML 2023, https://proceedings.mlr.press/v202/li23ah.html",
+        reference=_BALANCING,
     ),
     Method(
         name="AS_IPS",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cvr_plugins.architectures import MLP, MMoE, Towers
-from cvr_plugins.assembly import OptionError, assemble, options_by_part, options_of
+from cvr_plugins.assembly import OptionError, assemble, options_of
 from cvr_plugins.contracts import Layout, Method, Objective
 from cvr_plugins.objectives import ESMM, Naive
 from cvr_plugins.plugins import UnknownName
@@ -45,10 +45,10 @@ def test_options_reach_their_parts():
     assembly = assemble(
         WEIGHTED, architecture="mmoe", options={"alpha": 0.5, "dropout": 0.1, "n_experts": 3, "tower_dims": [4]}
     )
-    assert assembly.objective_options == {"alpha": 0.5}
-    assert assembly.architecture_options == {"n_experts": 3, "tower_dims": [4]}
-    assert assembly.backbone_options == {"dims": [6], "dropout": 0.1}
-    assert (assembly.architecture_name, assembly.backbone_name) == ("mmoe", "mlp")
+    assert assembly.objective.options == {"alpha": 0.5}
+    assert assembly.architecture.options == {"n_experts": 3, "tower_dims": [4]}
+    assert assembly.backbone.options == {"dims": [6], "dropout": 0.1}
+    assert (assembly.architecture.name, assembly.backbone.name) == ("mmoe", "mlp")
     architecture, objective, weighting = assembly.build(LAYOUT)
     assert weighting is None
     assert isinstance(architecture, MMoE)
@@ -60,8 +60,8 @@ def test_options_reach_their_parts():
 def test_a_methods_default_for_another_architecture_is_left_out():
     assembly = assemble(WEIGHTED)
     assert isinstance(assembly.build(LAYOUT)[0], Towers)
-    assert assembly.architecture_options == {}
-    assert assembly.objective_options == {"alpha": 2.0}
+    assert assembly.architecture.options == {}
+    assert assembly.objective.options == {"alpha": 2.0}
 
 
 def test_each_build_is_anew():
@@ -86,8 +86,8 @@ def test_an_option_that_a_part_takes_is_not_a_heads():
     assert assembly.build(LAYOUT)[1].solver_params == {"steps": 3}
 
 
-def test_options_by_part_show_the_methods_defaults():
-    parts = options_by_part(WEIGHTED, Towers, MLP)
+def test_the_options_that_parts_accept_show_the_methods_defaults():
+    parts = assemble(WEIGHTED).accepted
     assert {name: p.default for name, p in parts["objective"].items()} == {"alpha": 2.0, "solver_params": None}
     assert parts["architecture"] == {}
     assert parts["backbone"]["dims"].default == [6]

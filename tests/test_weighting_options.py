@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cvr_plugins.architectures import MLP, Towers
-from cvr_plugins.assembly import OptionError, assemble, options_by_part
+from cvr_plugins.assembly import OptionError, assemble
 from cvr_plugins.contracts import Layout, Method
 from cvr_plugins.methods import METHODS
 from cvr_plugins.objectives import ESMM, NISE
@@ -31,7 +30,7 @@ def test_without_being_asked_for_only_nise_has_a_weighting(method):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_weighting_works_with_every_method(method, name):
     assembly = assemble(method, weighting=name.upper())
-    assert assembly.weighting_name == name.upper()
+    assert assembly.weighting.name == name.upper()
     architecture, objective, weighting = assembly.build(LAYOUT)
     assert type(weighting) is BUILT_IN[name]
     assert architecture.heads == tuple(objective.heads)
@@ -45,11 +44,11 @@ def test_options_reach_the_weighting():
     assert (found.focal_gamma, found.running_average, found.update_every) == (2, 0.1, 7)
 
 
-def test_options_by_part_show_those_of_the_weighting():
-    parts = options_by_part(BY_NAME["NISE"], Towers, MLP, Dynamic)
+def test_the_options_that_parts_accept_are_also_those_of_the_weighting():
+    parts = assemble("NISE").accepted
     assert {name: p.default for name, p in parts["weighting"].items()} == {"alpha": 1.0, "beta": 50.0}
     assert set(parts["objective"]) == {"train_ctr", "unclicked"}
-    assert "weighting" not in options_by_part(BY_NAME["NISE"], Towers, MLP)
+    assert "weighting" not in assemble("ESMM").accepted
 
 
 REFUSED = [

@@ -68,12 +68,12 @@ def models(as_json: bool) -> None:
 @_json
 def show(method: str, architecture: str | None, backbone: str | None, weighting: str | None, as_json: bool) -> None:
     """Show METHOD: what it computes, where it comes from, and every option with its default."""
-    from cvr_plugins.assembly import WEIGHTING_PARAMS, assemble, options_by_part
+    from cvr_plugins.assembly import WEIGHTING_PARAMS, assemble
     from cvr_plugins.cli._output import echo_json, echo_table
 
     assembly = assemble(method, architecture=architecture, backbone=backbone, weighting=weighting)
     found = assembly.method
-    parts = options_by_part(found, assembly.architecture, assembly.backbone, assembly.weighting)
+    parts = assembly.accepted
     options = [
         {"option": name, "default": _plain(parameter.default), "required": _is_required(parameter), "of": part}
         for part, accepted in parts.items()
@@ -85,9 +85,9 @@ def show(method: str, architecture: str | None, backbone: str | None, weighting:
         "name": found.name,
         "summary": found.summary,
         "reference": found.reference,
-        "architecture": assembly.architecture_name,
-        "backbone": assembly.backbone_name,
-        "weighting": assembly.weighting_name,
+        "architecture": assembly.architecture.name,
+        "backbone": assembly.backbone.name,
+        "weighting": assembly.weighting and assembly.weighting.name,
         "heads": list(getattr(objective, "heads", ())),
         "tasks": list(getattr(objective, "tasks", ())),
         "needs": list(getattr(objective, "needs", ())),

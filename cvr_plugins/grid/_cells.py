@@ -64,7 +64,7 @@ def identity_of(config: Config) -> dict[str, Any]:
     with suppress(OptionError):
         values = resolve(keys, assembly.settings()).to_dict()
     found = {key: value for key, value in values.items() if key not in WITHOUT_EFFECT}
-    names = {"model": config["model"], "architecture": assembly.architecture_name, "backbone": assembly.backbone_name}
+    names = {"model": config["model"], "architecture": assembly.architecture.name, "backbone": assembly.backbone.name}
     kinds = {"model": "method"}
     found.update({key: registry().find(kinds.get(key, key), name).qualified for key, name in names.items()})
     return found

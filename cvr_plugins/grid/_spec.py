@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cvr_plugins.assembly import HEAD_SUFFIX as PARAMS_SUFFIX
-from cvr_plugins.assembly import OptionError, assemble, options_by_part
+from cvr_plugins.assembly import OptionError, assemble
 from cvr_plugins.config import Config, ConfigError, load_yaml, refuse_unknown, resolve
 from cvr_plugins.grid._cells import PARTS, WITHOUT_EFFECT, Cell, canonical, cell_name, described, identity_of, text_of
 from cvr_plugins.grid._errors import GridError
@@ -229,8 +229,7 @@ def _checked(cells: Sequence[tuple[str, dict[str, Any], Config]]) -> list[Cell]:
 def _accepted(config: Config) -> tuple[str, set[str]]:
     """The name of a configuration's method, and the options it takes."""
     bare = assemble(config["model"], **{part: config[part] for part in PARTS})
-    parts = options_by_part(bare.method, bare.architecture, bare.backbone, bare.weighting)
-    return bare.method.name, {option for options in parts.values() for option in options}
+    return bare.method.name, {option for options in bare.accepted.values() for option in options}
 
 
 def _refuse_equal(cells: Sequence[Cell]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cvr_plugins.assembly import HEAD_SUFFIX, assemble, options_by_part
+from cvr_plugins.assembly import HEAD_SUFFIX, assemble
 from cvr_plugins.config import Config, ConfigError, refuse_unknown, resolve
 from cvr_plugins.contracts import Objective
 from cvr_plugins.metrics import DEFAULT_METRICS
@@ -61,9 +61,8 @@ def plan(config: Config) -> Plan:
     """
     parts_asked = {part: config[part] for part in ("architecture", "backbone", "weighting")}
     bare = assemble(config["model"], **parts_asked)
-    options = options_by_part(bare.method, bare.architecture, bare.backbone, bare.weighting).values()
     heads = [name for name in config.options if name.endswith(HEAD_SUFFIX)]
-    refuse_unknown(config, [*(name for part in options for name in part), *heads], bare.method.name)
+    refuse_unknown(config, [*(name for part in bare.accepted.values() for name in part), *heads], bare.method.name)
     assembly = assemble(config["model"], **parts_asked, options=config.options)
     objective = assembly.new_objective()
     Watch(config["valid_metric"], objective.tasks)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from cvr_plugins.assembly import HEAD_SUFFIX, options_by_part, options_of
+from cvr_plugins.assembly import HEAD_SUFFIX, options_of
 from cvr_plugins.contracts import API_VERSION, Architecture, Labels, Objective, Phase
 from cvr_plugins.metrics import TASKS
 from cvr_plugins.plugins import registry
@@ -57,7 +57,7 @@ def metadata(case: Case) -> None:
 def construction(case: Case) -> None:
     """Build objective and architecture."""
     assembly = case.assembly()
-    made = case.method.objective(**assembly.objective_options)
+    made = case.method.objective(**assembly.objective.options)
     if not isinstance(made, Objective):
         raise Problem(expected="Method.objective to make a cvr_plugins.Objective", found=f"a {type(made).__name__}")
     if "_parameters" not in vars(made):
@@ -90,9 +90,10 @@ def options(case: Case) -> None:
                 found=f"{name!r} is positional, so that no configuration can set it",
             )
     assembly = case.assembly()
-    # A method's own weighting gives way, options and all, where its other options leave one loss alone.
-    weighting = assembly.weighting if case.model().weighting is not None else None
-    parts = options_by_part(case.method, assembly.architecture, assembly.backbone, weighting)
+    parts = assembly.accepted
+    if case.model().weighting is None:
+        # A method's own weighting gives way, options and all, where its other options leave one loss alone.
+        parts.pop("weighting", None)
     text = documentation(objective)
     for name in parts["objective"]:
         if not re.search(rf"\b{re.escape(name)}\b", text):
@@ -112,7 +113,7 @@ def options(case: Case) -> None:
                     found=one_line(error),
                 ) from error
     try:
-        objective(**assembly.objective_options, **{NO_SUCH_OPTION: 1})
+        objective(**assembly.objective.options, **{NO_SUCH_OPTION: 1})
     except (TypeError, ValueError):
         return
     raise Problem(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cvr_plugins.assembly import HEAD_SUFFIX, WEIGHTING_PARAMS, Assembly, assemble, options_by_part
+from cvr_plugins.assembly import HEAD_SUFFIX, WEIGHTING_PARAMS, Assembly, assemble
 from cvr_plugins.config import KEYS, ConfigError, resolve
 from cvr_plugins.contracts import Method
 from cvr_plugins.nearest import did_you_mean
@@ -130,8 +130,7 @@ def options_of(config: Any, method: Method, values: Mapping[str, Any] | None = N
 
 
 def _accepted(bare: Assembly) -> set[str]:
-    parts = options_by_part(bare.method, bare.architecture, bare.backbone, bare.weighting).values()
-    names = {name for part in parts for name in part}
+    names = {name for part in bare.accepted.values() for name in part}
     return names | {WEIGHTING_PARAMS} if bare.weighting is not None else names
 
 
