@@ -96,11 +96,13 @@ class _Progress:
 
     def row(self, row: Mapping[str, str]) -> None:
         if row["status"] == "done":
-            watched = self._watched[row["cell"]]
-            value = row.get(watched)
-            shown = f"{watched} {float(value):.4f}" if value else f"{watched} undefined"
+            # What a run chose its epoch by. The test part is for the report, when nothing is to be chosen any more.
+            value = f"{float(row['valid_value']):.4f}" if row["valid_value"] else "undefined"
             collapsed = f", collapsed: {row['collapsed']}" if row["collapsed"] else ""
-            line = f"{row['cell']}: {shown}, {row['epochs_run']} epochs, {float(row['seconds']):.1f} s{collapsed}"
+            line = (
+                f"{row['cell']}: {self._watched[row['cell']]} {value} (validation), {row['epochs_run']} epochs, "
+                f"{float(row['seconds']):.1f} s{collapsed}"
+            )
         else:
             line = f"{row['cell']}: FAILED, {row['error']}"
         self._write(line, err=False)

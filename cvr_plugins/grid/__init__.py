@@ -1,7 +1,6 @@
 """Grids: many runs from one file, their results in one table that survives a kill at any moment, and reports of it."""
 
-from cvr_plugins.grid._cells import Cell
-from cvr_plugins.grid._errors import GridError
+from cvr_plugins.grid._cells import Cell, GridError
 from cvr_plugins.grid._folder import GridFolder
 from cvr_plugins.grid._run import Outcome, run_grid
 from cvr_plugins.grid._spec import Grid, plan

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cvr_plugins.assembly import OptionError, assemble
 from cvr_plugins.config import FIELD_KEYS, KEYS, Config, resolve
+from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.plugins import registry
 
 WITHOUT_EFFECT = ("checkpoint_dir", "show_progress")
 """Keys of a configuration that change nothing about a run's result."""
@@ -21,6 +23,15 @@ PARTS = ("architecture", "backbone", "weighting")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+]+")
 _LONGEST = 80
+
+
+class GridError(ValueError):
+    """A grid's file, its folder or what is asked of a report cannot be used; the message says what to change."""
+
+
+def no_such(what: str, name: str, known: Iterable[str], verb: str) -> GridError:
+    """Return the error of an unknown name: `what` is wrong, which name is near, and what "It has" or "It takes"."""
+    return GridError(" ".join(filter(None, [what, did_you_mean(name, known), f"It {verb} {', '.join(known)}."])))
 
 
 @dataclass(frozen=True)
@@ -55,8 +66,6 @@ def identity_of(config: Config) -> dict[str, Any]:
     Method, architecture and backbone become `plugin:Name`, and every option of theirs is there with its value, also
     where it is a default. Raises RegistryError for unknown names, OptionError for options that no part takes.
     """
-    from cvr_plugins.plugins import registry
-
     assembly = assemble(config["model"], **{part: config[part] for part in PARTS}, options=config.options)
     values = config.to_dict()
     keys = {key: value for key, value in values.items() if key not in config.options}

@@ -13,8 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cvr_plugins.files import whole_file
-from cvr_plugins.grid._cells import Cell, differences
-from cvr_plugins.grid._errors import GridError
+from cvr_plugins.grid._cells import Cell, GridError, differences
 from cvr_plugins.grid._rows import (
     CELL_FILE,
     DONE,

@@ -1,110 +1,209 @@
-"""Worker processes that answer tasks; one that dies costs its task and no other."""
+"""Worker processes that run cells: none outlives its parent, and one that dies costs its cell and no other."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
+import traceback
+import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cvr_plugins.grid._errors import GridError
-from cvr_plugins.grid._worker import READY, Reply, Task, work
+from tqdm import tqdm
 
-Name = TypeVar("Name")
+from cvr_plugins.config import FIELD_KEYS, Config
+from cvr_plugins.grid._cells import GridError, canonical
+from cvr_plugins.grid._rows import CELL_FILE
+from cvr_plugins.training.run_folder import write_json
+
+if TYPE_CHECKING:
+    from cvr_plugins.data import FunnelLog
+
+READY = "ready"
 
 _PATIENCE = 5.0
-"""Seconds an idle process gets to end by itself."""
+"""Seconds a process without work gets to end by itself."""
 
 
-@dataclass
-class _Member(Generic[Name]):
-    process: Any
-    connection: Connection
-    ready: bool = False
-    name: Name | None = None
+@dataclass(frozen=True)
+class Task:
+    """What a worker is sent.
 
-    @classmethod
-    def start(cls) -> _Member[Name]:
-        # Spawned, not forked: a fork of a process that has used torch's threads or a GPU may hang.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs,))
-        process.start()
-        # With the parent's copy open, the death of the worker would not end the connection.
-        theirs.close()
-        return cls(process, ours)
-
-    def stop(self) -> None:
-        if self.ready and self.name is None:
-            with suppress(OSError):
-                self.connection.send(None)
-            self.process.join(_PATIENCE)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def answers(tasks: Iterable[tuple[Name, Task]], jobs: int) -> Generator[tuple[Name, Reply], None, None]:
-    """Run named tasks in at most `jobs` processes and yield each name with its reply, as they come.
-
-    The death of a process while it worked is the reply WorkerDied, saying how it died. When the iterator is closed,
-    processes that still work are killed. Raises GridError if a process dies before it could start to work: so would
-    the next.
+    Parameters
+    ----------
+    name : str
+        The cell's.
+    config : Config
+        Its configuration.
+    about : mapping
+        What to note of it in the run folder.
+    folder : Path
+        Where that is to be written.
     """
+
+    name: str
+    config: Config
+    about: Mapping[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker answers.
+
+    Parameters
+    ----------
+    seconds : float
+        The time it took.
+    remarks : tuple of str
+        Notes and warnings of the run.
+    error : tuple of str or None
+        Kind, message and traceback of what went wrong.
+    """
+
+    seconds: float
+    remarks: tuple[str, ...] = ()
+    error: tuple[str, str, str] | None = None
+
+
+def answers(tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Reply], None, None]:
+    """Run tasks in at most `jobs` processes and yield each with its reply, as they come.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        They are begun in this order.
+    jobs : int
+        At least 1.
+
+    Yields
+    ------
+    Task, Reply
+        The death of a process while it worked is the reply WorkerDied, saying how it died.
+
+    Raises
+    ------
+    GridError
+        If a process dies before it could start to work: so would the next.
+
+    Notes
+    -----
+    Closing the generator kills the processes that still work.
+    """
+    # Spawned, not forked: a fork of a process that has used torch's threads or a GPU may hang.
+    context = multiprocessing.get_context("spawn")
     waiting = deque(tasks)
-    members: list[_Member[Name]] = []
+    workers: dict[Connection, tuple[Any, Task | None]] = {}
     try:
-        while waiting or any(member.name is not None for member in members):
-            idle = sum(member.name is None for member in members)
-            missing = min(jobs - len(members), len(waiting) - idle)
-            members.extend(_Member.start() for _ in range(missing))
-            for connection in wait([member.connection for member in members]):
-                member = next(each for each in members if each.connection is connection)
-                yield from _receive(member, members)
-            for member in members:
-                if member.ready and member.name is None and waiting:
-                    member.name, task = waiting.popleft()
-                    _send(member, task)
+        while waiting or workers:
+            starting = sum(task is None for _, task in workers.values())
+            for _ in range(min(jobs - len(workers), len(waiting) - starting)):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=work, args=(theirs,))
+                process.start()
+                # With the parent's copy open, the death of the worker would not end the connection.
+                theirs.close()
+                workers[ours] = (process, None)
+            heard: list[Any] = wait(list(workers))
+            for connection in heard:
+                process, task = workers[connection]
+                try:
+                    reply = connection.recv()
+                except (EOFError, OSError):
+                    del workers[connection]
+                    _end(process, connection, _PATIENCE)
+                    reply = _death(process.exitcode, task)
+                else:
+                    if waiting:
+                        workers[connection] = (process, waiting.popleft())
+                        # If it died meanwhile, the broken connection is seen at the next wait.
+                        with suppress(OSError):
+                            connection.send(workers[connection][1])
+                    else:
+                        del workers[connection]
+                        _end(process, connection, _PATIENCE)
+                if task is not None:
+                    yield task, reply
     finally:
-        for member in members:
-            member.stop()
+        for connection, (process, _) in workers.items():
+            _end(process, connection, 0)
 
 
-def _receive(member: _Member[Name], members: list[_Member[Name]]) -> Iterator[tuple[Name, Reply]]:
-    try:
-        message = member.connection.recv()
-    except (EOFError, OSError):
-        members.remove(member)
-        member.process.join()
-        member.connection.close()
-        how = _how(member.process.exitcode)
-        if not member.ready:
-            raise GridError(f"A worker process could not start ({how}); what it printed above says why.") from None
-        if member.name is not None:
-            message = f"The process that ran this cell was {how}."
-            yield member.name, Reply(0.0, (), ("WorkerDied", message, message))
-        return
-    if message == READY:
-        member.ready = True
-        return
-    name, member.name = member.name, None
-    assert name is not None, "a reply answers a task"
-    yield name, message
+def _end(process: Any, connection: Connection, patience: float) -> None:
+    """Let a process end, which it does when its connection is closed, or kill it after some seconds."""
+    connection.close()
+    process.join(patience)
+    process.kill()
+    process.join()
 
 
-def _send(member: _Member[Name], task: Task) -> None:
-    # If it died while idle, the broken connection is seen at the next wait and reported there.
-    with suppress(OSError):
-        member.connection.send(task)
-
-
-def _how(code: int | None) -> str:
+def _death(code: int | None, task: Task | None) -> Reply:
+    how = f"ended with exit code {code}"
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        reason = " (by the system, perhaps for want of memory)" if name == "SIGKILL" else ""
-        return f"killed by {name}{reason}"
-    return f"ended with exit code {code}"
+        how = f"killed by {name}" + (" (by the system, perhaps for want of memory)" if name == "SIGKILL" else "")
+    if task is None:
+        raise GridError(f"A worker process could not start ({how}); what it printed above says why.")
+    message = f"The process that ran this cell was {how}."
+    return Reply(0.0, (), ("WorkerDied", message, message))
+
+
+def work(connection: Connection) -> None:
+    """Answer each Task on `connection` with a Reply until it is closed."""
+    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    # tqdm's own lock is shared between processes, and would be reported as leaked if this one is killed.
+    tqdm.set_lock(threading.RLock())
+    logs: dict[str, FunnelLog] = {}
+    with suppress(EOFError, OSError):
+        connection.send(READY)
+        while True:
+            connection.send(_answer(connection.recv(), logs))
+
+
+def _answer(task: Task, logs: dict[str, FunnelLog]) -> Reply:
+    start = time.perf_counter()
+    remarks: list[str] = []
+    error = None
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: remarks.append(str(message))
+        try:
+            _run(task, logs, remarks, start)
+        except (Exception, SystemExit) as failure:  # noqa: BLE001 whatever a method raises is its cell's failure
+            error = (type(failure).__name__, str(failure), traceback.format_exc())
+    return Reply(round(time.perf_counter() - start, 3), tuple(dict.fromkeys(remarks)), error)
+
+
+def _run(task: Task, logs: dict[str, FunnelLog], remarks: list[str], start: float) -> None:
+    # Here, since planning and reporting do not need torch-rechub.
+    from cvr_plugins.logs import load_log
+    from cvr_plugins.rechub.runner import run
+
+    config = task.config
+    given = sorted(config.given.intersection(FIELD_KEYS))
+    source = canonical([given, *(config[name] for name in ("dataset", "data_path", *FIELD_KEYS))])
+    if source not in logs:
+        # Only the log read last is kept: cells of one data set come one after the other.
+        logs.clear()
+        logs[source] = load_log(config)
+    # The bars of several runs at once would overwrite each other.
+    config = replace(config, values={**config.values, "show_progress": False})
+    run(config, folder=task.folder, log=logs[source], on_note=remarks.append)
+    write_json(task.folder / CELL_FILE, {**task.about, "seconds": round(time.perf_counter() - start, 3)})
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        # Not sys.exit, which would end this thread only, nor anything that waits for the run.
+        os._exit(1)

@@ -8,13 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvr_plugins.grid._cells import Cell
-from cvr_plugins.grid._errors import GridError
+from cvr_plugins.grid._cells import Cell, GridError
 from cvr_plugins.grid._folder import GridFolder
-from cvr_plugins.grid._pool import answers
+from cvr_plugins.grid._pool import Reply, Task, answers
 from cvr_plugins.grid._rows import Row, failed_row
 from cvr_plugins.grid._spec import Grid
-from cvr_plugins.grid._worker import Reply, Task
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,15 @@ def run_grid(
         if on_start is not None:
             on_start(len(cells))
         named = {cell.name: cell for cell in cells}
-        aside = {name: folder.path / "unfinished" / f"{name}.{uuid.uuid4().hex}" for name in named}
-        tasks = [(cell.name, Task(cell.config, cell.about, aside[cell.name])) for cell in cells]
+        aside = folder.path / "unfinished"
+        tasks = [Task(cell.name, cell.config, cell.about, aside / f"{cell.name}.{uuid.uuid4().hex}") for cell in cells]
         failed = 0
         # Closing kills the processes, also when the program is interrupted.
         with closing(answers(tasks, jobs)) as replies:
-            for name, reply in replies:
+            for task, reply in replies:
                 for remark in reply.remarks:
                     tell(remark)
-                row = _settle(folder, named[name], aside[name], reply)
+                row = _settle(folder, named[task.name], task.folder, reply)
                 failed += reply.error is not None
                 if on_row is not None:
                     on_row(row)

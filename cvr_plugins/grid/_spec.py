@@ -12,8 +12,17 @@ from typing import Any
 from cvr_plugins.assembly import HEAD_SUFFIX as PARAMS_SUFFIX
 from cvr_plugins.assembly import OptionError, assemble
 from cvr_plugins.config import Config, ConfigError, load_yaml, refuse_unknown, resolve
-from cvr_plugins.grid._cells import PARTS, WITHOUT_EFFECT, Cell, canonical, cell_name, described, identity_of, text_of
-from cvr_plugins.grid._errors import GridError
+from cvr_plugins.grid._cells import (
+    PARTS,
+    WITHOUT_EFFECT,
+    Cell,
+    GridError,
+    canonical,
+    cell_name,
+    described,
+    identity_of,
+    text_of,
+)
 from cvr_plugins.grid._rows import FIXED_COLUMNS
 from cvr_plugins.metrics import parse_key
 from cvr_plugins.nearest import did_you_mean, either

@@ -264,24 +264,23 @@ def main(
     log = coat(path=folder)
     results = run_all(planned, out, jobs)
     kept = choose(results, [TUNED])
-    scores = {record.name: scores_of_run(results.folder.run_path(record.name), log) for record in tqdm(results.records)}
+    scores = {name: scores_of_run(results.folder.run_path(name), log) for name in tqdm(results.runs.index)}
 
     share = source["eval_args"]["split"]["PS"]
     logistic, penalties = zip(*(run_logistic(seed, log, share) for seed in range(1, seeds + 1)), strict=True)
     lines = [*HEADER, row(LOGISTIC, measured(f"C {counts(penalties)}", logistic, logistic))]
     for label in variants:
-        chosen, every = (
-            [record for record in each.records if record.dimensions["variant"] == label] for each in (kept, results)
-        )
-        values = counts([record.dimensions[TUNED] for record in chosen])
-        of_runs = ([scores[record.name] for record in each] for each in (chosen, every))
+        chosen, every = (each.runs[each.runs["variant"] == label] for each in (kept, results))
+        values = counts(chosen[TUNED].tolist())
+        of_runs = ([scores[name] for name in each.index] for each in (chosen, every))
         lines.append(row(label, measured(values, *of_runs)))
     lines += [row(label) for label in PUBLISHED if label not in source["variants"]]
     about = []
     if PRUNED in variants:
-        folders = [results.folder.run_path(r.name) for r in kept.records if r.dimensions["variant"] == PRUNED]
+        pruned = kept.runs.index[kept.runs["variant"] == PRUNED]
+        folders = [results.folder.run_path(name) for name in pruned]
         about.append(pruning([compaction_of_run(folder, log) for folder in folders]))
-    lost = [" ".join(record.dimensions.values()) for record in results.records if scores[record.name].collapsed]
+    lost = [" ".join(run[list(results.dimensions)]) for name, run in results.runs.iterrows() if scores[name].collapsed]
     about.append(f"Collapsed runs (method, weight decay, seed): {', '.join(lost) or 'none'}.")
     losses = ", ".join(f"{label} {loss:.4f}" for label, loss in held_out_log_loss(log).items())
     command = shlex.join(["python", "examples/benchmarks/coat.py", *sys.argv[1:]])
@@ -306,8 +305,7 @@ def run_all(grid: Grid, out: Path, jobs: int) -> Results:
     if outcome.failed:
         raise click.ClickException(f"{outcome.failed} runs failed; their tracebacks are in {out / 'errors'}.")
     results = Results.read(out)
-    names = {cell.name for cell in grid.cells}
-    return replace(results, records=tuple(record for record in results.records if record.name in names))
+    return replace(results, runs=results.runs.loc[[cell.name for cell in grid.cells]])
 
 
 if __name__ == "__main__":

@@ -33,17 +33,17 @@ def test_a_setting_is_chosen_by_each_seed_on_its_validation_part(folder):
     results = choose(Results.read(folder(**decays())), ["weight_decay"])
     assert results.dimensions == ("model", "seed")
     # Each the better of its validation values, although the other's test value is higher; the first of equal ones.
-    assert [record.values[AUC] for record in results.records] == [0.40, 0.70, 0.20, 0.30]
+    assert results.runs[AUC].tolist() == [0.40, 0.70, 0.20, 0.30]
     assert results.chosen == {"weight_decay": {"0.1": 2, "0.2": 2}}
     table = summary_table(results, Layout.of(results), [AUC])
-    assert [entry.text for entry in table.blocks[0][0]][:2] == ["A", "0.5500 ± 0.2121"]
+    assert table.text.loc["A"].iloc[0] == "0.5500 ± 0.2121"
     assert any("weight_decay: chosen by" in note and "0.1 (2), 0.2 (2)" in note for note in table.notes)
 
 
 def test_a_metric_that_is_best_low_is_chosen_low(folder):
     path = folder(**decays("cvr/click/log_loss"))
     results = choose(Results.read(path), ["weight_decay"])
-    assert [record.values[AUC] for record in results.records] == [0.50, 0.99, 0.20, 0.30]
+    assert results.runs[AUC].tolist() == [0.50, 0.99, 0.20, 0.30]
     assert "chosen by" in render(Results.read(path), Request([AUC], chosen=["weight_decay"]), ["md"])["md"]
 
 

@@ -9,6 +9,7 @@ from base64 import b64decode
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -20,10 +21,10 @@ from cvr_plugins.grid.reports import (
     difference_tables,
     render,
     summary_table,
+    to_html,
     write_report,
 )
-from cvr_plugins.grid.reports._statistics import difference_of, holm, mean_of
-from cvr_plugins.grid.reports._text import to_html_tables
+from cvr_plugins.grid.reports._statistics import difference_of, holm
 
 AUC, LOSS, CALIBRATION = "cvr/entire/auc", "cvr/entire/log_loss", "cvr/entire/calibration"
 
@@ -39,7 +40,13 @@ def two_methods(folder):
 
 
 def texts(table) -> list[list[str]]:
-    return [[("*" if e.best else "") + e.text for e in row] for block in table.blocks for row in block]
+    """The rows of a table, their names in front, a star before what is bold."""
+    stars = "" if table.best is None else table.best.replace({True: "*", False: ""}).astype(str)
+    return (stars + table.text).reset_index().to_numpy().tolist()
+
+
+def heads(table) -> list[str]:
+    return [*table.text.index.names, *table.text.columns]
 
 
 def summary(path, metrics, **layout):
@@ -52,18 +59,14 @@ def differences(path, metrics, baseline=None, **layout):
     return difference_tables(results, Layout.of(results, **layout), metrics, baseline)
 
 
-def test_mean_and_spread():
-    found = mean_of([1.0, 2.0, 6.0])
-    assert (found.n, found.mean) == (3, 3.0)
-    assert found.spread == pytest.approx(np.sqrt(7))
-    assert mean_of([2.0]).spread is None
-    assert mean_of([]) is None
+def compared(ours, theirs):
+    return difference_of(pd.Series(ours, dtype=float), pd.Series(theirs, dtype=float))
 
 
 def test_paired_tests_are_scipys():
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(1, 1, 8), rng.normal(0, 1, 8)
-    found = difference_of(ours, theirs)
+    found = compared(ours, theirs)
     assert found.mean == pytest.approx((ours - theirs).mean())
     assert found.spread == pytest.approx((ours - theirs).std(ddof=1))
     assert found.relative == pytest.approx((ours - theirs).mean() / abs(theirs.mean()))
@@ -74,25 +77,26 @@ def test_paired_tests_are_scipys():
 
 @pytest.mark.filterwarnings("error")
 def test_without_spread_or_with_one_pair_there_is_no_test():
-    assert difference_of([1.0], [0.5]).t_test is None
-    constant = difference_of([1.0, 2.0], [0.5, 1.5])
-    assert (constant.mean, constant.spread, constant.t_test, constant.wilcoxon) == (0.5, 0.0, None, None)
-    assert difference_of([1.0, 2.0], [0.9, 1.9]).t_test is None, "equal but for rounding"
-    assert difference_of([1.0, 2.0, 3.0], [1.0, 1.9, 2.7]).wilcoxon == 0.5
-    assert difference_of([], []) is None
-    assert difference_of([1.0, -1.0], [0.0, 0.0]).relative is None
+    assert np.isnan(compared([1.0], [0.5]).t_test)
+    constant = compared([1.0, 2.0], [0.5, 1.5])
+    assert constant[:3] == (2, 0.5, 0.0)
+    assert np.isnan(constant[-2:]).all()
+    assert np.isnan(compared([1.0, 2.0], [0.9, 1.9]).t_test), "equal but for rounding"
+    assert compared([1.0, 2.0, 3.0], [1.0, 1.9, 2.7]).wilcoxon == 0.5
+    assert compared([], []).pairs == 0
+    assert np.isnan(compared([1.0, -1.0], [0.0, 0.0]).relative)
 
 
 def test_holm_by_hand():
     # 3 x .01, then max(2 x .02, .03), then max(.04, .04); the missing one does not count.
-    assert holm([0.02, None, 0.04, 0.01]) == pytest.approx([0.04, None, 0.04, 0.03], nan_ok=True)
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    adjusted = [(0.02, 0.04), (np.nan, np.nan), (0.04, 0.04), (0.01, 0.03)]
+    assert holm(pd.Series([p for p, _ in adjusted])).tolist() == pytest.approx([q for _, q in adjusted], nan_ok=True)
+    assert holm(pd.Series([0.9, 0.8])).tolist() == [1.0, 1.0]
 
 
 def test_summary_of_methods_over_seeds(two_methods):
     table = summary(two_methods, [AUC, LOSS])
-    assert table.heads == ("model", f"{AUC} ↑", f"{LOSS} ↓", "runs", "failed")
+    assert heads(table) == ["model", f"{AUC} ↑", f"{LOSS} ↓", "runs", "failed"]
     assert texts(table) == [
         ["A", "0.6200 ± 0.0200", "0.3800 ± 0.0200", "3", "0"],
         ["B", "*0.6550 ± 0.0071", "*0.3450 ± 0.0071", "2", "1"],
@@ -119,9 +123,8 @@ def test_blocks_by_backbone_like_the_papers_table_two(folder):
         ]
     )
     table = summary(path, [AUC])
-    assert table.heads[:2] == ("backbone", "model")
-    assert [[row[0].text for row in block] for block in table.blocks] == [["mlp", "mlp"], ["deepfm", "deepfm"]]
-    assert [row[1] for row in texts(table)] == ["A", "B", "A", "B"]
+    assert heads(table)[:2] == ["backbone", "model"]
+    assert [row[:2] for row in texts(table)] == [["mlp", "A"], ["mlp", "B"], ["deepfm", "A"], ["deepfm", "B"]]
     assert [row[2][0] == "*" for row in texts(table)] == [False, True, True, False]
     assert "All runs: architecture towers." in table.notes
     assert [row[:2] for row in texts(differences(path, [AUC], "A")[0])] == [["mlp", "B"], ["deepfm", "B"]]
@@ -137,14 +140,14 @@ def test_a_dimension_side_by_side(folder):
         ]
     )
     table = summary(path, [AUC], columns=["dataset"])
-    assert table.heads == ("model", f"x {AUC} ↑", f"y {AUC} ↑", "runs")
+    assert heads(table) == ["model", f"x {AUC} ↑", f"y {AUC} ↑", "runs"]
     assert texts(table)[1] == ["B", "*0.6150 ± 0.0071", "*0.8150 ± 0.0071", "4"]
     assert [row[:2] for row in texts(differences(path, [AUC], columns=["dataset"])[0])] == [["x", "B"], ["y", "B"]]
 
 
 def test_another_dimension_can_be_compared(folder):
     path = folder([({"model": "A", "weighting": w, "seed": s}, {AUC: 0.5}) for w in ("dwa", "dtp") for s in (1, 2)])
-    assert summary(path, [AUC]).heads[0] == "weighting"
+    assert heads(summary(path, [AUC]))[0] == "weighting"
     table = summary(path, [AUC], compared=["weighting"], over=["seed"])
     assert [row[0] for row in texts(table)] == ["dwa", "dtp"]
     # Equal means are equally good.
@@ -161,8 +164,7 @@ def test_rows_can_be_named_by_two_dimensions_like_mmoe_in_the_papers_table_two(f
         ]
     )
     table = summary(path, [AUC], compared=["model", "architecture"])
-    assert table.heads[:3] == ("backbone", "model", "architecture")
-    assert [len(block) for block in table.blocks] == [3, 3]
+    assert heads(table)[:3] == ["backbone", "model", "architecture"]
     assert [row[3].startswith("*") for row in texts(table)] == [False, True, False] * 2
     (found,) = differences(path, [AUC], "ESMM mmoe", compared=["model", "architecture"])
     assert found.title.startswith("Difference to ESMM mmoe in")
@@ -188,7 +190,7 @@ def test_variants_are_compared_like_methods(folder):
     cells = [({"variant": v, "seed": s}, {AUC: 0.5 + s / 100}) for v in ("IPS", "SNIPS") for s in (1, 2)]
     results = Results.read(folder(cells))
     assert results.dimensions == ("variant", "seed")
-    assert Layout.of(results).compared == ("variant",)
+    assert Layout.of(results).compared == ["variant"]
 
 
 def test_gaps_are_shown_as_what_they_are(folder):
@@ -203,7 +205,7 @@ def test_gaps_are_shown_as_what_they_are(folder):
     ]
     path = folder(cells, planned=[({"model": "Half", "seed": 2},), ({"model": "Never", "seed": 1},)])
     table = summary(path, [AUC])
-    assert table.heads[2:] == ("runs", "failed", "not run")
+    assert heads(table)[2:] == ["runs", "failed", "not run"]
     assert texts(table) == [
         ["Undefined", "undefined", "2", "0", "0"],
         ["Partly", "0.5000 (1 of 2)", "2", "0", "0"],
@@ -229,7 +231,7 @@ def test_collapsed_runs_are_counted_and_named(folder):
     path = folder([({"model": "A", "seed": s}, {AUC: 0.5, "collapsed": "cvr ctcvr" if s else ""}) for s in (0, 1)])
     table = summary(path, [AUC])
     assert texts(table)[0][-1] == "1"
-    assert table.heads[-1] == "collapsed"
+    assert heads(table)[-1] == "collapsed"
     assert any("A-1 (cvr, ctcvr)" in note for note in table.notes)
 
 
@@ -321,7 +323,7 @@ def test_html_holds_tables_and_plots_and_needs_no_other_file(finished_grid):
 
 
 def test_html_of_names_is_escaped(two_methods):
-    text = to_html_tables([summary(two_methods, [AUC])])
+    text = to_html([summary(two_methods, [AUC])])
     assert "it_broke &amp; &lt;b&gt;burnt&lt;/b&gt;" in text
     assert "<td><strong>0.6550 ± 0.0071</strong></td>" in text
 
@@ -342,11 +344,33 @@ def test_files_are_written_beside_the_results_or_where_asked(two_methods, tmp_pa
     assert file.read_text() == (two_methods / "report.md").read_text()
 
 
-def test_the_real_grid_is_reported_in_the_oracle_space(finished_grid):
-    text = render(Results.read(finished_grid), Request(), ["md"])["md"]
-    first = text.splitlines()[2]
-    assert "cvr/oracle/auc" in first
-    assert "Difference to Naive in cvr/oracle/auc" in text
+@pytest.mark.parametrize(
+    ("keys", "shown", "notes"),
+    [
+        # The truth is known: it is judged first.
+        (
+            ["ctcvr/entire/auc", "cvr/click/auc", "cvr/oracle/auc", "cvr/oracle/log_loss"],
+            ["cvr/oracle/auc", "cvr/oracle/log_loss", "cvr/click/auc"],
+            0,
+        ),
+        # A real log: not cvr/entire, where low predictions look good, unless nothing else is there.
+        (
+            ["cvr/entire/auc", "cvr/entire/log_loss", "ctcvr/entire/auc", "cvr/click/auc", "cvr/click/log_loss"],
+            ["cvr/click/auc", "ctcvr/entire/auc", "cvr/click/log_loss"],
+            1,
+        ),
+        (["cvr/entire/auc", "cvr/entire/log_loss"], ["cvr/entire/auc", "cvr/entire/log_loss"], 2),
+    ],
+)
+def test_without_a_wish_what_the_log_can_judge_is_shown(folder, keys, shown, notes):
+    supports = [f"{target}/mean_predicted" for target in ("cvr/click", "cvr/oracle", "ctcvr/entire")]
+    cells = [({"model": "A"}, dict.fromkeys([*keys, *supports], 0.5))]
+    results = Results.read(folder(cells, metrics=[*supports, *keys]))
+    text = render(results, Request(), ["md"])["md"]
+    header = text.splitlines()[2]
+    assert re.findall(r"\w+/\w+/[\w]+", header.replace("\\", "")) == shown
+    assert ("nothing here judges CVR on unclicked rows" in text) == (notes > 0)
+    assert ("rewards low predictions" in text) == (notes > 1)
 
 
 def test_the_readme_table_is_put_in_its_place(finished_grid, tmp_path, monkeypatch):

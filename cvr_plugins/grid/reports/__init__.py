@@ -1,15 +1,13 @@
 """Reports of grids: tables of means and paired differences as Markdown, LaTeX and HTML, the last with plots."""
 
-from cvr_plugins.grid.reports._choosing import choose
 from cvr_plugins.grid.reports._layout import Layout
-from cvr_plugins.grid.reports._results import Results
-from cvr_plugins.grid.reports._tables import Entry, Table, difference_tables, summary_table
-from cvr_plugins.grid.reports._text import to_html_tables, to_latex, to_markdown
+from cvr_plugins.grid.reports._results import Results, choose
+from cvr_plugins.grid.reports._tables import Table, difference_tables, summary_table
+from cvr_plugins.grid.reports._text import to_html, to_latex, to_markdown
 from cvr_plugins.grid.reports._write import FORMATS, Request, render, write_report
 
 __all__ = [
     "FORMATS",
-    "Entry",
     "Layout",
     "Request",
     "Results",
@@ -18,7 +16,7 @@ __all__ = [
     "difference_tables",
     "render",
     "summary_table",
-    "to_html_tables",
+    "to_html",
     "to_latex",
     "to_markdown",
     "write_report",

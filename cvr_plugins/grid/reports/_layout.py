@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cvr_plugins.grid._errors import GridError
+import pandas as pd
+
+from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid._spec import VARIANT
-from cvr_plugins.grid.reports._results import Record, Results
+from cvr_plugins.grid.reports._results import Results
 
 SEED = "seed"
 METHODS = (VARIANT, "model")
@@ -17,15 +19,25 @@ METHODS = (VARIANT, "model")
 class Layout:
     """Dimensions by their part in a table.
 
-    groups: name a block of rows, within which values are compared; compared: name a row of it; columns: side by side;
-    over: averaged over, and paired in differences; fixed: take one value only.
+    Parameters
+    ----------
+    groups : list of str
+        They name a block of rows, within which values are compared.
+    compared : list of str
+        They name a row of its block.
+    columns : list of str
+        Side by side.
+    over : list of str
+        Averaged over, and paired in differences.
+    fixed : list of str
+        Take one value only.
     """
 
-    groups: tuple[str, ...]
-    compared: tuple[str, ...]
-    columns: tuple[str, ...]
-    over: tuple[str, ...]
-    fixed: tuple[str, ...]
+    groups: list[str]
+    compared: list[str]
+    columns: list[str]
+    over: list[str]
+    fixed: list[str]
 
     @classmethod
     def of(
@@ -38,12 +50,29 @@ class Layout:
     ) -> Layout:
         """Arrange a grid: seeds are averaged over, methods compared, every other dimension makes blocks of rows.
 
-        compared: empty for `variant`, else `model`, or if neither varies the last dimension that does; columns:
-        dimensions to put side by side; over: None for `seed`.
-        Raises GridError for names that are no dimensions or play two parts.
+        Parameters
+        ----------
+        results : Results
+            Of the grid.
+        compared : sequence of str
+            Empty for `variant`, else `model`, or if neither varies the last dimension that does.
+        columns : sequence of str
+            Dimensions to put side by side.
+        over : sequence of str or None
+            None for `seed`.
+
+        Returns
+        -------
+        Layout
+            With a part for each dimension.
+
+        Raises
+        ------
+        GridError
+            For names that are no dimensions or play two parts, and if nothing is left to compare.
         """
         results.require((*columns, *(over or ()), *compared))
-        averaged = tuple(over) if over is not None else tuple(d for d in results.dimensions if d == SEED)
+        averaged = list(over) if over is not None else [name for name in results.dimensions if name == SEED]
         asked = [*columns, *averaged, *compared]
         twice = [name for name in asked if asked.count(name) > 1]
         if twice:
@@ -52,28 +81,26 @@ class Layout:
         if not compared:
             methods = [name for name in METHODS if name in results.dimensions]
             varied = [name for name in methods if name in rows]
-            compared = tuple((varied or rows[-1:] or methods)[:1])
+            compared = (varied or rows[-1:] or methods)[:1]
             if not compared:
                 raise GridError(f"Nothing is left to compare: {', '.join(results.chosen)} is chosen for each run.")
             if compared[0] in asked:
                 raise GridError(f"Nothing is left to compare: {', '.join(asked)} are columns or averaged over.")
-        groups = tuple(name for name in rows if name not in compared)
+        groups = [name for name in rows if name not in compared]
         used = {*groups, *compared, *columns, *averaged}
-        fixed = tuple(name for name in results.dimensions if name not in used)
-        return cls(groups, tuple(compared), tuple(columns), averaged, fixed)
+        fixed = [name for name in results.dimensions if name not in used]
+        return cls(groups, list(compared), list(columns), averaged, fixed)
 
-    def group_of(self, record: Record) -> tuple[str, ...]:
-        """Return the values that name the record's block of rows."""
-        return tuple(record.dimensions[name] for name in self.groups)
+    @property
+    def rows(self) -> list[str]:
+        """Dimensions that name a row."""
+        return [*self.groups, *self.compared]
 
-    def column_of(self, record: Record) -> tuple[str, ...]:
-        """Return the values that name the record's column."""
-        return tuple(record.dimensions[name] for name in self.columns)
+    def arranged(self, results: Results) -> pd.DataFrame:
+        """Return the runs with those of a block and of a row together, in the grid's order."""
+        return results.runs.sort_values(self.rows, key=lambda values: pd.factorize(values)[0], kind="stable")
 
-    def pair_of(self, record: Record) -> tuple[str, ...]:
-        """Return the values that records have in common when they are compared: those averaged over."""
-        return tuple(record.dimensions[name] for name in self.over)
-
-    def value_of(self, record: Record) -> tuple[str, ...]:
-        """Return the values that name the record's row within its block."""
-        return tuple(record.dimensions[name] for name in self.compared)
+    def pairs(self, results: Results) -> pd.Series:
+        """Return a number for each run that those have in common which are compared: equal values averaged over."""
+        runs = results.runs
+        return runs.groupby(self.over, sort=False).ngroup() if self.over else pd.Series(0, runs.index)

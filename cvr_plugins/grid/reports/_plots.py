@@ -6,10 +6,12 @@ import base64
 import io
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from cvr_plugins.grid._errors import GridError
+import pandas as pd
+
+from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid._rows import DONE
 from cvr_plugins.grid.reports._layout import Layout
 from cvr_plugins.grid.reports._results import Results
@@ -33,98 +35,131 @@ def require_matplotlib() -> None:
 
 
 def calibration_plot(results: Results, layout: Layout, target: str) -> str | None:
-    """Reliability curves of "task/space", a panel per row and a line per run; None if no run has that curve."""
-    lines: dict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+    """Draw the reliability curves of "task/space", a panel per row and a line per run.
+
+    Parameters
+    ----------
+    results : Results
+        Of the grid.
+    layout : Layout
+        What makes a row.
+    target : str
+        Such as "cvr/click".
+
+    Returns
+    -------
+    str or None
+        SVG in base 64; None if no run has that curve.
+    """
+    lines = defaultdict(list)
     for label, colour, folder in _finished(results, layout):
         curve = folder.read_json("calibration.json")["curves"].get(target)
         if curve is not None and curve["rows"]:
-            lines[label].append((colour, curve))
-    if not lines:
-        return None
-    largest = max(max(*curve["predicted"], *curve["observed"]) for curves in lines.values() for _, curve in curves)
-    limit = 1.05 * largest or 1.0
+            lines[label].append((colour, curve["predicted"], curve["observed"]))
+    limit = 1.05 * max((max(*xs, *ys) for curves in lines.values() for _, xs, ys in curves), default=0) or 1.0
 
-    def draw(axes: Any, label: str) -> None:
+    def draw(axes: Any, curves: Any) -> None:
         axes.plot([0, limit], [0, limit], color="0.6", linewidth=0.8, linestyle="--")
-        for colour, curve in lines[label]:
-            axes.plot(curve["predicted"], curve["observed"], marker=".", markersize=3, linewidth=0.9, color=colour)
+        for colour, predicted, observed in curves:
+            axes.plot(predicted, observed, marker=".", markersize=3, linewidth=0.9, color=colour)
         axes.set(xlim=(0, limit), ylim=(0, limit))
 
-    return _panels(list(lines), draw, "mean prediction", "mean label")
+    return _panels(lines, draw, "mean prediction", "mean label")
 
 
 def training_plot(results: Results, layout: Layout) -> str | None:
-    """The watched metric on the validation part by epoch, a panel per row and a line per run, the best epoch marked."""
-    lines: dict[str, list[tuple[str, list[float], int]]] = defaultdict(list)
+    """Draw the watched metric on the validation part by epoch, a panel per row, a line per run, the best epoch marked.
+
+    Parameters
+    ----------
+    results : Results
+        Of the grid.
+    layout : Layout
+        What makes a row.
+
+    Returns
+    -------
+    str or None
+        SVG in base 64; None if no run is finished.
+    """
+    lines = defaultdict(list)
     names = set()
     for label, colour, folder in _finished(results, layout):
         history = folder.read_json("history.json")
-        names.add(history["valid_metric"])
-        values = [epoch["metrics"].get(history["valid_metric"]) for epoch in history["epochs"]]
-        lines[label].append((colour, [math.nan if v is None else v for v in values], history["best_epoch"]))
-    if not lines:
-        return None
+        watched = history["valid_metric"]
+        names.add(watched)
+        values = pd.Series([epoch["metrics"].get(watched) for epoch in history["epochs"]], dtype=float)
+        lines[label].append((colour, values, history["best_epoch"]))
 
-    def draw(axes: Any, label: str) -> None:
-        for colour, values, best in lines[label]:
-            axes.plot(range(len(values)), values, linewidth=0.9, color=colour)
+    def draw(axes: Any, runs: Any) -> None:
+        for colour, values, best in runs:
+            axes.plot(values, linewidth=0.9, color=colour)
             axes.plot(best, values[best], marker="o", markersize=4, color=colour)
         axes.locator_params(axis="x", integer=True)
 
-    return _panels(list(lines), draw, "epoch", " / ".join(sorted(names)), share_y=True)
+    return _panels(lines, draw, "epoch", " / ".join(sorted(names)), share_y=True)
 
 
 def loss_plot(results: Results, layout: Layout) -> str | None:
-    """Training loss terms by epoch, a panel per row and a line per term, the mean over its runs still training."""
-    lines: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    """Draw training loss terms by epoch, a panel per row, a line per term: the mean over its runs still training.
+
+    Parameters
+    ----------
+    results : Results
+        Of the grid.
+    layout : Layout
+        What makes a row.
+
+    Returns
+    -------
+    str or None
+        SVG in base 64; None if no run is finished.
+    """
+    losses = defaultdict(list)
     for label, _, folder in _finished(results, layout):
-        for number, epoch in enumerate(folder.read_json("history.json")["epochs"]):
-            for term, value in epoch["losses"].items():
-                by_epoch = lines[label][term]
-                by_epoch.extend([] for _ in range(number + 1 - len(by_epoch)))
-                by_epoch[number].append(value)
-    if not lines:
-        return None
+        losses[label].append(pd.DataFrame([epoch["losses"] for epoch in folder.read_json("history.json")["epochs"]]))
 
-    def draw(axes: Any, label: str) -> None:
-        for term, by_epoch in lines[label].items():
-            axes.plot(range(len(by_epoch)), [sum(v) / len(v) for v in by_epoch], linewidth=1.0, label=term)
+    def draw(axes: Any, runs: list[pd.DataFrame]) -> None:
+        means = pd.concat(runs).groupby(level=0).mean()
+        for term in means:
+            axes.plot(means[term], linewidth=1.0, label=term)
         axes.locator_params(axis="x", integer=True)
-        axes.legend(fontsize=6, frameon=False, ncol=1 + (len(lines[label]) > _WIDEST_LEGEND))
+        axes.legend(fontsize=6, frameon=False, ncol=1 + (means.shape[1] > _WIDEST_LEGEND))
 
-    return _panels(list(lines), draw, "epoch", "mean loss term")
+    return _panels(losses, draw, "epoch", "mean loss term")
 
 
 def _finished(results: Results, layout: Layout) -> Iterator[tuple[str, str, RunFolder]]:
     """(panel, colour, run folder) of every finished run; runs that are compared with each other have one colour."""
-    pairs = list(dict.fromkeys(layout.pair_of(record) for record in results.records))
-    for record in results.records:
-        if record.status == DONE:
-            names = (*layout.group_of(record), *layout.column_of(record), *layout.value_of(record))
-            colour = f"C{pairs.index(layout.pair_of(record)) % _COLOURS}"
-            yield " ".join(names), colour, RunFolder.open(results.folder.run_path(record.name))
+    pairs = layout.pairs(results)
+    names = [*layout.groups, *layout.columns, *layout.compared]
+    for name, run in results.runs[results.runs["status"] == DONE].iterrows():
+        yield " ".join(run[names]), f"C{pairs[name] % _COLOURS}", RunFolder.open(results.folder.run_path(str(name)))
 
 
 def _panels(
-    labels: Sequence[str], draw: Callable[[Any, str], None], xlabel: str, ylabel: str, *, share_y: bool = False
-) -> str:
+    content: dict[str, Any], draw: Callable[[Any, Any], None], xlabel: str, ylabel: str, *, share_y: bool = False
+) -> str | None:
+    """A panel for each label with what is drawn of its content."""
+    if not content:
+        return None
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    across = min(_ACROSS, len(labels))
-    down = math.ceil(len(labels) / across)
+    across = min(_ACROSS, len(content))
+    down = math.ceil(len(content) / across)
     # Salt and no date: the same results draw the same bytes.
     with mpl.rc_context(
         {"svg.hashsalt": "cvr-plugins", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
     ):
         figure = Figure(figsize=(_SIDE * across, _SIDE * down), layout="constrained")
         FigureCanvasSVG(figure)
-        grid = figure.subplots(down, across, squeeze=False, sharey=share_y)
-        for axes in grid.flat[len(labels) :]:
+        panels = figure.subplots(down, across, squeeze=False, sharey=share_y)
+        for axes in panels.flat[len(content) :]:
             axes.set_axis_off()
-        for axes, label in zip(grid.flat, labels, strict=False):
-            draw(axes, label)
+        for axes, (label, drawn) in zip(panels.flat, content.items(), strict=False):
+            draw(axes, drawn)
             axes.set_title(label, fontsize=8)
         figure.supxlabel(xlabel)
         figure.supylabel(ylabel)

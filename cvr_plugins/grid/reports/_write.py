@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvr_plugins.files import whole_file
-from cvr_plugins.grid._errors import GridError
+from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid.reports import _plots
-from cvr_plugins.grid.reports._choosing import choose
 from cvr_plugins.grid.reports._layout import Layout
-from cvr_plugins.grid.reports._results import Results
+from cvr_plugins.grid.reports._results import Results, choose
 from cvr_plugins.grid.reports._tables import Table, difference_tables, summary_table
-from cvr_plugins.grid.reports._text import to_html_tables, to_latex, to_markdown
+from cvr_plugins.grid.reports._text import to_html, to_latex, to_markdown
 from cvr_plugins.metrics import parse_key
 from cvr_plugins.plugins import registry
 
@@ -22,20 +21,19 @@ FORMATS = ("md", "tex", "html")
 
 USUAL = (
     ("cvr/oracle/auc", "cvr/oracle/log_loss", "cvr/oracle/calibration", "cvr/click/auc", "cvr/entire/auc"),
-    ("cvr/entire/auc", "cvr/entire/log_loss", "cvr/entire/ks"),
+    ("cvr/click/auc", "ctcvr/entire/auc", "cvr/click/log_loss", "ctcvr/entire/log_loss"),
 )
-"""Metrics of a report that was asked for none: the first list of which the grid has all, where the truth is known, or
-what the papers report."""
+"""Metrics of a report that was asked for none: where the truth is known, and what a real log can judge."""
 
 CURVES = ("cvr/oracle", "cvr/click", "cvr/entire", "ctcvr/entire")
 """Tasks and spaces whose calibration is drawn, the first two that a grid has."""
 
 _STYLE = """
 body { font-family: system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; font-size: 0.9rem; }
-thead, tbody { border-top: 1px solid #555; border-bottom: 1px solid #555; }
+table { border-collapse: collapse; font-size: 0.9rem; border-bottom: 1px solid #555; }
+thead, tbody th { border-top: 1px solid #555; }
 th, td { padding: 0.2rem 0.7rem; text-align: right; font-weight: normal; font-variant-numeric: tabular-nums; }
-th[scope=row] { text-align: left; }
+tbody th { text-align: left; }
 li { font-size: 0.85rem; } img { max-width: 100%; }
 """
 
@@ -44,8 +42,18 @@ li { font-size: 0.85rem; } img { max-width: 100%; }
 class Request:
     """What a report shows.
 
-    metrics: keys, empty for the usual ones; baseline, compared, columns, over: see Layout and `difference_tables`;
-    digits: decimals of values; chosen: dimensions to choose on the validation part, see `choose`.
+    Parameters
+    ----------
+    metrics : sequence of str
+        Keys `task/space/metric`, empty for the usual ones.
+    baseline : str or None
+        See `difference_tables`.
+    compared, columns, over : sequence of str
+        See `Layout.of`.
+    digits : int
+        Decimals of values.
+    chosen : sequence of str
+        Dimensions to choose on the validation part, see `choose`.
     """
 
     metrics: Sequence[str] = ()
@@ -58,10 +66,26 @@ class Request:
 
 
 def render(results: Results, request: Request, formats: Sequence[str]) -> dict[str, str]:
-    """Return format -> content of the report.
+    """Return the content of a report by format.
 
-    Raises GridError for formats, metrics, dimensions and baselines that do not exist, and for "html"
-    without matplotlib.
+    Parameters
+    ----------
+    results : Results
+        Of the grid.
+    request : Request
+        What to show.
+    formats : sequence of str
+        Some of `FORMATS`.
+
+    Returns
+    -------
+    dict
+        Format -> text.
+
+    Raises
+    ------
+    GridError
+        For formats, metrics, dimensions and baselines that do not exist, and for "html" without matplotlib.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
@@ -85,9 +109,28 @@ def render(results: Results, request: Request, formats: Sequence[str]) -> dict[s
 def write_report(
     path: str | Path, request: Request, formats: Sequence[str], out: str | Path | None = None
 ) -> list[Path]:
-    """Write `report.<format>` for each format into `out`, None for the grid's folder; return the files.
+    """Write `report.<format>` for each format; nothing is written if anything is wrong.
 
-    Raises what `Results.read` and `render` raise, before anything is written.
+    Parameters
+    ----------
+    path : str or Path
+        The grid's folder.
+    request : Request
+        What to show.
+    formats : sequence of str
+        Some of `FORMATS`.
+    out : str, Path or None
+        Folder to write into, None for the grid's.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    GridError
+        As `Results.read` and `render` do.
     """
     content = render(Results.read(path), request, formats)
     files = []
@@ -102,40 +145,35 @@ def write_report(
 def _metrics(results: Results, asked: Sequence[str]) -> list[str]:
     known = results.metrics
     if not asked:
-        return next((list(usual) for usual in USUAL if set(usual) <= set(known)), known[:4])
-    keys = []
-    for key in asked:
-        target = parse_key(key, find=registry().metric)
-        name = "/".join(target)
-        if name not in known:
-            raise GridError(f"No run of this grid has a value of {key}; there are {', '.join(known)}.")
-        keys.append(name)
+        usual = USUAL[0] if any(key.startswith("cvr/oracle/") for key in known) else USUAL[1]
+        return [key for key in usual if key in known] or known[:4]
+    keys = ["/".join(parse_key(key, find=registry().metric)) for key in asked]
+    missing = [key for key in keys if key not in known]
+    if missing:
+        raise GridError(f"No run of this grid has a value of {missing[0]}; there are {', '.join(known)}.")
     return list(dict.fromkeys(keys))
 
 
 def _html(results: Results, layout: Layout, tables: Sequence[Table]) -> str:
-    title = f"Grid {results.folder.path.name}"
-    plots: list[tuple[str, str | None]] = []
-    shown = 0
-    for target in CURVES:
-        drawn = _plots.calibration_plot(results, layout, target) if shown < 2 else None
-        if drawn is not None:
-            shown += 1
-            plots.append((f"Calibration of {target} on the test part, a line per run", drawn))
-    plots.append(
+    title = html.escape(f"Grid {results.folder.path.name}")
+    curves = [
+        (f"Calibration of {target} on the test part, a line per run", _plots.calibration_plot(results, layout, target))
+        for target in CURVES
+    ]
+    plots = [
+        *[curve for curve in curves if curve[1] is not None][:2],
         (
             "The watched metric on the validation part, a line per run, a dot at the epoch kept",
             _plots.training_plot(results, layout),
-        )
-    )
-    plots.append(("Training loss terms before any weighting, mean over runs", _plots.loss_plot(results, layout)))
+        ),
+        ("Training loss terms before any weighting, mean over runs", _plots.loss_plot(results, layout)),
+    ]
     pictures = "\n".join(
         f'<h2>{html.escape(caption)}</h2>\n<img alt="{html.escape(caption)}" src="data:image/svg+xml;base64,{drawn}">'
         for caption, drawn in plots
         if drawn is not None
     )
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n"
-        f"{to_html_tables(tables)}\n{pictures}\n</body>\n</html>\n"
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{to_html(tables)}\n{pictures}\n</body>\n</html>\n"
     )
