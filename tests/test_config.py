@@ -298,6 +298,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(key: str, hint: st
 
 
 def test_several_processes_are_refused_and_one_is_not_spoken_of():
-    with pytest.raises(ConfigError, match="world_size=4 .* several processes"):
+    with pytest.raises(ConfigError, match=r"world_size=4 .* several processes"):
         resolve({"model": "ESMM", "dataset": "log", "world_size": 4})
     assert "nproc" in resolve({"model": "ESMM", "dataset": "log", "nproc": 1}).options

@@ -54,7 +54,7 @@ def check(target: str, pairs: tuple[str, ...], checks: tuple[str, ...], as_json:
         reports.append((name, results))
         if not as_json:
             _echo(name, results)
-    passed = not found.failures and all(r.status == "passed" for _, results in reports for r in results)
+    passed = not found.failures and all(_passed(results) for _, results in reports)
     if as_json:
         methods = [
             {"name": name, "passed": _passed(results), "checks": [_plain(result) for result in results]}

@@ -5,59 +5,65 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from cvr_plugins.assembly import Assembly
-    from cvr_plugins.plugins import PluginInfo
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def _list(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    from cvr_plugins.cli._output import echo_json, echo_table
+
+    if as_json:
+        echo_json(rows)
+    else:
+        echo_table(columns, [[row[column] for column in columns] for row in rows])
 
 
 @click.command()
 @_json
 def methods(as_json: bool) -> None:
     """List the methods that -m takes."""
-    from cvr_plugins.cli._output import echo_json, echo_table
     from cvr_plugins.plugins import registry
 
+    of_method = ("architecture", "backbone", "weighting", "summary", "reference")
     rows = [
-        {
-            "name": entry.key,
-            "plugin": entry.plugin,
-            "architecture": entry.value.architecture,
-            "backbone": entry.value.backbone,
-            "weighting": entry.value.weighting,
-            "summary": entry.value.summary,
-            "reference": entry.value.reference,
-        }
+        {"name": entry.key, "plugin": entry.plugin, **{name: getattr(entry.value, name) for name in of_method}}
         for entry in registry().entries("method")
     ]
-    if as_json:
-        echo_json(rows)
-    else:
-        columns = ["name", "plugin", "summary"]
-        echo_table(columns, [[row[column] for column in columns] for row in rows])
+    _list(rows, ["name", "plugin", "summary"], as_json)
 
 
 @click.command(short_help="List the models that -m takes with --framework recbole.")
 @_json
 def models(as_json: bool) -> None:
     """List what -m takes in RecBole: the methods, our sequential models, those of plugins, and RecBole's own."""
-    from cvr_plugins.cli._output import echo_json, echo_table
     from cvr_plugins.recbole import names
 
     rows = [
         {"name": each.key, "plugin": each.owner, "kind": each.kind, "origin": each.origin}
         for each in sorted(names.available(), key=lambda each: each.owner == names.RECBOLE)
     ]
-    if as_json:
-        echo_json(rows)
-    else:
-        echo_table(["name", "plugin", "kind", "origin"], [list(row.values()) for row in rows])
+    _list(rows, ["name", "plugin", "kind", "origin"], as_json)
+
+
+@click.command()
+@_json
+def datasets(as_json: bool) -> None:
+    """List the data sets that -d takes by name."""
+    from cvr_plugins.plugins import registry
+
+    rows = [
+        {"name": entry.key, "plugin": entry.plugin, "summary": (inspect.getdoc(entry.value) or "").split("\n\n")[0]}
+        for entry in registry().entries("dataset")
+    ]
+    _list(rows, ["name", "plugin", "summary"], as_json)
 
 
 @click.command(short_help="Show a method: formula, source, options.")
@@ -75,7 +81,12 @@ def show(method: str, architecture: str | None, backbone: str | None, weighting:
     found = assembly.method
     parts = assembly.accepted
     options = [
-        {"option": name, "default": _plain(parameter.default), "required": _is_required(parameter), "of": part}
+        {
+            "option": name,
+            "default": _plain(parameter.default),
+            "required": parameter.default is parameter.empty,
+            "of": part,
+        }
         for part, accepted in parts.items()
         for name, parameter in accepted.items()
     ]
@@ -145,7 +156,7 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     if isinstance(root.command, Group):
         root.command.ask_plugins()
     if as_json:
-        echo_json([_plugin_json(info) for info in known.plugins])
+        echo_json([asdict(info) for info in known.plugins])
         return
     rows = []
     for info in known.plugins:
@@ -160,38 +171,6 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
         click.echo("'cvr-plugins plugins --debug' shows the tracebacks.")
 
 
-@click.command()
-@_json
-def datasets(as_json: bool) -> None:
-    """List the data sets that -d takes by name."""
-    from cvr_plugins.cli._output import echo_json, echo_table
-    from cvr_plugins.plugins import registry
-
-    rows = [
-        {"name": entry.key, "plugin": entry.plugin, "summary": (inspect.getdoc(entry.value) or "").split("\n\n")[0]}
-        for entry in registry().entries("dataset")
-    ]
-    if as_json:
-        echo_json(rows)
-    else:
-        echo_table(["name", "plugin", "summary"], [[r["name"], r["plugin"], r["summary"]] for r in rows])
-
-
-def _plugin_json(info: PluginInfo) -> dict[str, Any]:
-    return {
-        "name": info.name,
-        "module": info.module,
-        "distribution": info.distribution,
-        "version": info.version,
-        "status": info.status,
-        "contributed": {kind: list(names) for kind, names in info.contributed.items()},
-        "failures": [
-            {"stage": f.stage, "message": f.message, "names": list(f.names), "traceback": f.traceback}
-            for f in info.failures
-        ],
-    }
-
-
 def _described(assembly: Assembly) -> Any:
     """Return what tells of a method's objective: an instance, or its class where an option is missing or wrong."""
     from cvr_plugins.assembly import OptionError
@@ -203,10 +182,6 @@ def _described(assembly: Assembly) -> Any:
         while isinstance(made, functools.partial):
             made = made.func
         return made
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is inspect.Parameter.empty
 
 
 def _plain(default: Any) -> Any:

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from cvr_plugins import plugins
 from cvr_plugins.cli._group import run
 
 MODULE = """
@@ -17,15 +16,9 @@ from cvr_plugins.objectives import Naive
 class Mine(Naive):
     pass
 
-class Turned(Naive):
-    def predict(self, out):
-        predicted = super().predict(out)
-        return {**predicted, "ctr": 1 - predicted["ctr"]}
-
-TEXTS = {"summary": "Made for a test", "reference": "A test, 2026"}
-MINE = Method("Mine", Mine, **TEXTS)
-TURNED = Method("Turned", Turned, **TEXTS)
-BOTH = [MINE, TURNED]
+MINE = Method("Mine", Mine, summary="Made for a test", reference="A test, 2026")
+BARE = Method("Bare", Mine)
+BOTH = [MINE, BARE]
 """
 PLUGIN = (
     MODULE
@@ -40,28 +33,6 @@ BROKEN_DATASETS = """
 def cvr_register_datasets():
     raise RuntimeError("no network")
 """
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """A maker of installed plugins, name -> source of its module; forgotten after the test."""
-    monkeypatch.delenv("CVR_PLUGINS_LOAD", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    installed = []
-
-    def make(name: str, source: str) -> None:
-        (tmp_path / f"{name}_module.py").write_text(source)
-        info = tmp_path / f"{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[cvr_plugins]\n{name} = {name}_module\n")
-        installed.append(f"{name}_module")
-        plugins.reset()
-
-    yield make
-    plugins.reset()
-    for module in installed:
-        sys.modules.pop(module, None)
 
 
 @pytest.fixture
@@ -104,14 +75,14 @@ def test_a_builtin_method(capsys):
 
 def test_the_table_and_what_it_says_of_a_failure(capsys, here):
     here("my_module", MODULE)
-    assert run(["check", "my_module:TURNED"]) == 1
+    assert run(["check", "my_module:BARE", "--only", "metadata", "--only", "terms"]) == 1
     shown = capsys.readouterr().out
-    assert "Turned: 23 of 24 checks passed" in shown
+    assert "Bare: 1 of 2 checks passed" in shown
     rows = [" ".join(line.replace("│", " ").split()) for line in shown.splitlines()]
-    assert [row.startswith("learning failed training on a simulated log beats chance") for row in rows].count(True) == 1
-    assert "\nlearning: training on a simulated log beats chance" in shown
-    assert "\n  expected: an AUC of at least 0." in shown
-    assert "\n  usual cause: a sign or a label turned round" in shown
+    assert [row.startswith("metadata failed the method says what it is") for row in rows].count(True) == 1
+    assert "\nmetadata: the method says what it is" in shown
+    assert "\n  expected: a summary of one line" in shown
+    assert "\n  usual cause: a field of Method left out" in shown
 
 
 def test_chosen_checks_and_options(capsys):
@@ -127,44 +98,44 @@ def test_a_module_that_is_not_registered(capsys, here):
     code, report = checked(capsys, "my_module:MINE", "--only", "metadata")
     assert (code, failed(report)) == (0, {"Mine": []})
     assert sys.path == path
-    code, report = checked(capsys, "my_module:BOTH", "--only", "learning")
-    assert (code, failed(report)) == (1, {"Mine": [], "Turned": ["learning"]})
+    code, report = checked(capsys, "my_module:BOTH", "--only", "metadata")
+    assert (code, failed(report)) == (1, {"Mine": [], "Bare": ["metadata"]})
     assert [method["passed"] for method in report["methods"]] == [True, False]
 
 
 @pytest.mark.parametrize("target", ["acme:Mine", "Mine", "mine"])
-def test_a_method_of_a_plugin(capsys, install, target):
-    install("acme", PLUGIN)
+def test_a_method_of_a_plugin(capsys, plugin, target):
+    plugin("acme", PLUGIN)
     code, report = checked(capsys, target, "--only", "metadata")
     assert (code, failed(report)) == (0, {"Mine": []})
 
 
-def test_all_methods_of_a_plugin(capsys, install):
-    install("acme", PLUGIN)
-    code, report = checked(capsys, "acme", "--only", "learning")
-    assert (code, failed(report)) == (1, {"Mine": [], "Turned": ["learning"]})
+def test_all_methods_of_a_plugin(capsys, plugin):
+    plugin("acme", PLUGIN)
+    code, report = checked(capsys, "acme", "--only", "metadata")
+    assert (code, failed(report)) == (1, {"Mine": [], "Bare": ["metadata"]})
     assert report["failures"] == []
 
 
 @pytest.mark.filterwarnings("ignore::cvr_plugins.plugins.PluginWarning")
-def test_a_plugin_of_which_something_failed_does_not_pass(capsys, install):
-    install("acme", PLUGIN + BROKEN_DATASETS)
-    code, report = checked(capsys, "acme", "--only", "metadata")
-    assert (code, report["passed"], failed(report)) == (1, False, {"Mine": [], "Turned": []})
+def test_a_plugin_of_which_something_failed_does_not_pass(capsys, plugin):
+    plugin("acme", PLUGIN + BROKEN_DATASETS)
+    code, report = checked(capsys, "acme", "--only", "terms")
+    assert (code, report["passed"], failed(report)) == (1, False, {"Mine": [], "Bare": []})
     assert report["failures"] == [{"stage": "cvr_register_datasets", "message": "RuntimeError: no network"}]
-    assert run(["check", "acme", "--only", "metadata"]) == 1
+    assert run(["check", "acme", "--only", "terms"]) == 1
     assert "Plugin 'acme' (cvr_register_datasets): RuntimeError: no network." in capsys.readouterr().out
 
 
-def test_a_plugin_that_cannot_be_imported_does_not_pass(capsys, install):
-    install("acme", "import nothing_of_this_name")
+def test_a_plugin_that_cannot_be_imported_does_not_pass(capsys, plugin):
+    plugin("acme", "import nothing_of_this_name")
     code, report = checked(capsys, "acme")
     assert (code, report["methods"]) == (1, [])
     assert report["failures"][0]["stage"] == "import"
 
 
-def test_a_plugin_that_is_left_out(capsys, install, monkeypatch):
-    install("acme", PLUGIN)
+def test_a_plugin_that_is_left_out(capsys, plugin, monkeypatch):
+    plugin("acme", PLUGIN)
     monkeypatch.setenv("CVR_PLUGINS_LOAD", "")
     assert run(["check", "acme"]) == 2
     assert "the plugin 'acme' is left out by CVR_PLUGINS_LOAD." in capsys.readouterr().err
@@ -198,9 +169,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda part: " ".join(part) if type(part) is list else "")
-def test_what_is_wrong_with_the_command_is_said_on_one_line(capsys, install, here, arguments, message):
-    install("acme", PLUGIN)
-    install("zeta", WITHOUT_METHODS)
+def test_what_is_wrong_with_the_command_is_said_on_one_line(capsys, plugin, here, arguments, message):
+    plugin("acme", PLUGIN)
+    plugin("zeta", WITHOUT_METHODS)
     here("my_module", MODULE + "EMPTY = []\n")
     here("leaving", "raise SystemExit('not today')\n")
     assert run(["check", *arguments]) == 2

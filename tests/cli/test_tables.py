@@ -37,6 +37,7 @@ def test_methods_are_listed(said):
     listed = json.loads(said("methods", "--json"))
     assert [each["name"] for each in listed] == METHODS
     assert all(each["summary"] and each["architecture"] for each in listed)
+    assert {each["weighting"] for each in listed} == {entry.value.weighting for entry in registry().entries("method")}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -56,9 +57,20 @@ def test_a_method_is_shown_with_every_option_as_it_would_be_written(method, said
 
 
 def test_the_parts_of_a_method_may_be_chosen(said):
-    shown = json.loads(said("show", "esmm", "--architecture", "mmoe", "--backbone", "deepfm", "--json"))
-    assert (shown["name"], shown["architecture"], shown["backbone"]) == ("ESMM", "mmoe", "deepfm")
-    assert {"n_experts", "dims"} <= {option["option"] for option in shown["options"]}
+    parts = {"architecture": "mmoe", "backbone": "deepfm", "weighting": "dtp"}
+    chosen = [word for part, name in parts.items() for word in (f"--{part}", name)]
+    shown = json.loads(said("show", "esmm", *chosen, "--json"))
+    assert {"name": "ESMM", **parts} == {key: shown[key] for key in ("name", *parts)}
+    assert {"n_experts", "dims", "focal_gamma"} <= {option["option"] for option in shown["options"]}
+    text = said("show", "esmm", *chosen)
+    assert all(f"{part}: {name}\n" in text for part, name in parts.items())
+    assert "weighting: none\n" in said("show", "esmm")
+
+
+def test_show_says_where_options_of_one_name_go(said):
+    sentence = "The weighting's alpha must be given in weighting_params"
+    assert sentence in said("show", "IdeFN", "--weighting", "dynamic")
+    assert sentence not in said("show", "NISE")
 
 
 class Needy(Naive):
