@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cvr_plugins.metrics import Report
+    from cvr_plugins.training.history import EpochRecord, History
 
 UNDEFINED = "undefined"
 
@@ -41,7 +42,8 @@ def echo_report(report: Report, *, title: str) -> None:
     So it fits into 80 columns with all tasks; metrics may be many.
     """
     targets = list(report.support)
-    metrics = list(dict.fromkeys(key.rsplit("/", 1)[1] for key in report.values))
+    keys = [key.rpartition("/") for key in report.values]
+    metrics = list(dict.fromkeys(metric for target, _, metric in keys if target in report.support))
     supports = [report.support[target] for target in targets]
     cells = [
         ["rows", *(f"{support.rows:,}" for support in supports)],
@@ -53,6 +55,35 @@ def echo_report(report: Report, *, title: str) -> None:
     _print(["", *(target.replace("/", "\n") for target in targets)], cells, [False, *(True for _ in targets)], title)
     present = {target.split("/")[1] for target in targets}
     click.echo("\n".join(f"{space}: {meaning}" for space, meaning in _SPACES.items() if space in present))
+
+
+def epoch_line(record: EpochRecord, watched: str) -> str:
+    """Return what is said of an epoch; watched: name of the validation metric."""
+    terms = " ".join(f"{name} {value:.4f}" for name, value in record.losses.items())
+    # RecBole's own models have one loss, without a name of its own.
+    parts = [
+        f"epoch {record.epoch:3d}",
+        terms if list(record.losses) == ["loss"] else f"loss: {terms}" if terms else "",
+    ]
+    if record.factors:
+        parts.append("factor: " + " ".join(f"{task} {value:.4g}" for task, value in record.factors.items()))
+    if record.value is not None:
+        parts.append(f"{watched} {record.value:.4f}{' *' if record.improved else ''}")
+    return "  ".join(filter(None, parts))
+
+
+def ending(history: History) -> str:
+    """Return what is said of how training ended."""
+    last = history.records[-1].epoch
+    said = {
+        "all epochs": f"Training ran all {len(history.records)} epochs",
+        "early": f"Training stopped after epoch {last}",
+        "interrupted": f"Training was interrupted after epoch {last}",
+    }[history.stopped]
+    if history.best_value is None:
+        return f"{said}."
+    kept = f"kept the weights of epoch {history.best_epoch}, {history.valid_metric} {history.best_value:.4f}"
+    return f"{said}; {kept} on the validation part."
 
 
 def flat(values: Mapping[str, Any]) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cvr_plugins.training.history import EpochRecord, History
+    from cvr_plugins.training.history import EpochRecord
+    from cvr_plugins.training.results import RunResult
 
 
 # So that --epochs=3, as RecBole writes it, is one of the key=value pairs.
@@ -46,10 +46,9 @@ def run(
     cvr-plugins run -m NISE -d ml-100k-funnel --framework recbole
     """
     from cvr_plugins.cli import _frameworks
-    from cvr_plugins.cli._output import echo_json, echo_report, flat
+    from cvr_plugins.cli._output import epoch_line, flat
     from cvr_plugins.cli.configs import find_config
     from cvr_plugins.config import ConfigError, load_yaml, parse_pairs, resolve
-    from cvr_plugins.training.run_folder import RunFolder
 
     layers = {name: load_yaml(find_config(name)) for name in files}
     for name, layer in layers.items():
@@ -60,33 +59,56 @@ def run(
     if resume is not None:
         layers = {resume: _resumed(resume), **layers}
     merged = {key: value for layer in (*layers.values(), keys) for key, value in layer.items()}
+
+    def on_epoch(watched: str, record: EpochRecord) -> None:
+        if not as_json:
+            click.echo(epoch_line(record, watched))
+
     if _frameworks.framework_of(merged) == _frameworks.RECBOLE:
         from cvr_plugins.cli import _run_recbole
 
         paths = [find_config(name) for name in files]
-        return _run_recbole.run(paths, keys, out=out, resume=resume, as_json=as_json)
+        result = _run_recbole.run(paths, keys, out=out, resume=resume, on_epoch=on_epoch)
+        return _tell(result, as_json, goes_on=f"'cvr-plugins run --resume {result.folder}' goes on.")
     if resume is not None:
         raise ConfigError("--resume goes on with runs of RecBole models only; leave it out.")
     config = resolve(*({k: v for k, v in layer.items() if k != "framework"} for layer in (*layers.values(), keys)))
 
     from cvr_plugins.rechub.runner import run as run_method
 
-    watched = config["valid_metric"]
     result = run_method(
         config,
         folder=out,
         on_note=lambda note: click.echo(f"Note: {note}", err=True),
-        on_epoch=None if as_json else _epoch_line(watched),
+        on_epoch=partial(on_epoch, config["valid_metric"]),
     )
+    return _tell(result, as_json, log=f"{config['dataset']}: {flat(result.log)}")
+
+
+def _tell(result: RunResult, as_json: bool, *, log: str | None = None, goes_on: str | None = None) -> int:
+    """Show what a run found; return the exit code. goes_on: said of an interrupted run that can be taken up."""
+    from cvr_plugins.cli._output import echo_json, echo_report, ending
+    from cvr_plugins.training.run_folder import RunFolder
+
+    interrupted = result.stopped == "interrupted"
     if as_json:
+        assert result.folder is not None
         metrics = RunFolder.open(result.folder).read_json("metrics.json")
-        echo_json({"folder": str(result.folder), "stopped": result.history.stopped, **metrics})
-        return 1 if result.history.stopped == "interrupted" else 0
-    click.echo(f"\n{config['dataset']}: {flat(result.log)}")
-    click.echo(_ending(result.history, watched))
-    echo_report(result.report, title=f"\n{config['model']} on the test part of {config['dataset']}")
+        echo_json({"folder": str(result.folder), "stopped": result.stopped, **metrics})
+        return int(interrupted)
+    said = [log, ending(result.history) if result.history.records else None]
+    click.echo("\n" + "\n".join(filter(None, said)))
+    title = f"\n{result.config['model']} on the test part of {result.config['dataset']}"
+    if result.report.support:
+        echo_report(result.report, title=title)
+    else:
+        from cvr_plugins.cli._run_recbole import echo_own
+
+        echo_own(result.test_result or {}, title)
     click.echo(f"\nRun folder: {result.folder}")
-    return 1 if result.history.stopped == "interrupted" else 0
+    if interrupted and goes_on is not None:
+        click.echo(goes_on)
+    return int(interrupted)
 
 
 def _resumed(folder: str) -> dict[str, Any]:
@@ -96,27 +118,3 @@ def _resumed(folder: str) -> dict[str, Any]:
     if not file.is_file():
         raise ConfigError(f"{folder} is not the folder of a run: it has no config.yaml.")
     return load_yaml(file)
-
-
-def _epoch_line(watched: str) -> Callable[[EpochRecord], None]:
-    def show(record: EpochRecord) -> None:
-        losses = " ".join(f"{name} {value:.4f}" for name, value in record.losses.items())
-        factors = " ".join(f"{task} {value:.4g}" for task, value in record.factors.items())
-        factors = f"  factor: {factors}" if factors else ""
-        mark = " *" if record.improved else ""
-        click.echo(f"epoch {record.epoch:3d}  loss: {losses}{factors}  {watched} {record.metrics[watched]:.4f}{mark}")
-
-    return show
-
-
-def _ending(history: History, watched: str) -> str:
-    last = history.records[-1].epoch
-    ending = {
-        "all epochs": f"Training ran all {len(history.records)} epochs",
-        "early": f"Training stopped after epoch {last}",
-        "interrupted": f"Training was interrupted after epoch {last}",
-    }[history.stopped]
-    return (
-        f"{ending}; kept the weights of epoch {history.best_epoch}, {watched} {history.best_value:.4f} on the "
-        "validation part."
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cvr_plugins.metrics._checks import Bools, as_column, as_labels, as_probabilities, same_length, unknown
 from cvr_plugins.metrics._grouped import group_codes
 from cvr_plugins.metrics._table import DEFAULT_METRICS, Metric, MetricFinder, Sample, find_metric
+from cvr_plugins.nearest import either, nearest
 
 
 class Target(NamedTuple):
@@ -115,28 +116,77 @@ class Support:
 
 @dataclass(frozen=True)
 class Report:
-    """Values by "task/space/metric" and support by "task/space", both in the order of `TARGETS`.
+    """Metrics of predictions, by task and space; `report["cvr/click/auc"]` is one, `print(report)` shows all.
 
-    A value is None where the metric is undefined: too few labels of one kind, or no groups.
+    Parameters
+    ----------
+    values
+        "task/space/metric" -> value, None where it is undefined (too few labels of one kind, or no groups); in the
+        order of `TARGETS`.
+    support
+        "task/space" -> what its metrics rest on, in the same order.
     """
 
     values: Mapping[str, float | None]
     support: Mapping[str, Support]
 
+    def __getitem__(self, key: str) -> float | None:
+        """Return the value of a key, as `get` does."""
+        return self.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is reported, be its value defined or not."""
+        return key in self.values
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys."""
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        """Return how many values are reported."""
+        return len(self.values)
+
+    def __str__(self) -> str:
+        """Return a line for each metric, the tasks and spaces side by side."""
+        metrics = list(dict.fromkeys(key.rpartition("/")[2] for key in self.values))
+        places = list(dict.fromkeys(key.rpartition("/")[0] for key in self.values))
+        rows = [["", *places]]
+        for metric in metrics:
+            found = [self.values.get(f"{place}/{metric}" if place else metric) for place in places]
+            rows.append([metric, *("" if value is None else f"{value:.4f}" for value in found)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        first, *others = widths
+        return "\n".join(
+            "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others, strict=True))])
+            for name, *cells in rows
+        )
+
     def get(self, key: str) -> float | None:
-        """Return the value of `key`, such as "cvr/click/auc", None if undefined; raise ValueError if not reported."""
+        """Return the value of a key.
+
+        Parameters
+        ----------
+        key
+            Such as "cvr/click/auc".
+
+        Returns
+        -------
+        float or None
+            None where the metric is undefined.
+
+        Raises
+        ------
+        ValueError
+            If the report does not hold the key, with the nearest that it holds.
+        """
         if key not in self.values:
-            parse_key(key, find=self._find)
+            near = nearest(str(key), self.values)
+            hint = f" Did you mean {either(map(repr, near))}?" if near else ""
             raise ValueError(
-                f"The report holds no {key!r}: evaluate() was not asked for this metric, or the task's predictions or "
-                f"labels were absent. It holds {', '.join(self.values) or 'nothing'}."
+                f"The report holds no {key!r}.{hint} evaluate() was not asked for this metric, or the task's "
+                f"predictions or labels were absent. It holds {', '.join(self.values) or 'nothing'}."
             )
         return self.values[key]
-
-    def _find(self, name: str) -> Metric:
-        # A plugin's metric is known here by what it gave only.
-        reported = any(key.rsplit("/", 1)[1] == name for key in self.values)
-        return Metric(name, "max", lambda sample: None, "") if reported else find_metric(name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return {"values": ..., "support": ...} of plain Python numbers and None, ready for JSON."""
@@ -154,23 +204,41 @@ class Key(NamedTuple):
 def evaluate(
     scored: Scored, metrics: Iterable[str | Metric] = DEFAULT_METRICS, *, find: MetricFinder = find_metric
 ) -> Report:
-    """Compute `metrics` for each predicted task on each space it can be evaluated on (`TARGETS`).
+    """Compute metrics for each predicted task on each space it can be evaluated on (`TARGETS`).
 
     CVR is scored on the clicked rows ("click"), on all rows with unclicked ones negative ("entire") and, where the
     counterfactual conversion is known, on all rows against that ("oracle"); CTR, CTCVR and, where actions are known,
-    CTAVR on all rows. A task and space whose label column is absent is left out; a GAUC without groups is None.
-    metrics: names, which `find` makes metrics of, or metrics. Raises ValueError for an unknown metric, for a metric
-    that gives neither a finite number nor None and, where a GAUC is asked for, for a row whose group is None or NaN.
+    CTAVR on all rows.
+
+    Parameters
+    ----------
+    scored
+        Predictions beside labels.
+    metrics
+        Names (`"auc"`) and metrics, each for every task and space, and keys (`"cvr/click/auc"`) for their own alone.
+    find
+        Makes a metric of a name.
+
+    Returns
+    -------
+    Report
+        A task and space whose predictions or label column are absent is left out, as is one for which nothing was
+        asked; a GAUC without groups is None.
+
+    Raises
+    ------
+    ValueError
+        For an unknown metric, task or space, for a metric that gives neither a finite number nor None and, where a
+        GAUC is asked for, for a row whose group is None or NaN.
     """
-    names = [metrics] if isinstance(metrics, (str, Metric)) else metrics
-    found = [each if isinstance(each, Metric) else find(each) for each in names]
-    chosen = {metric.name: metric for metric in found}.values()
-    grouped = any(metric.needs_groups for metric in chosen)
+    asked = _asked([metrics] if isinstance(metrics, (str, Metric)) else metrics, find)
+    grouped = any(metric.needs_groups for chosen in asked.values() for metric in chosen.values())
     groups = group_codes(scored.groups) if grouped and scored.groups is not None else None
     values: dict[str, float | None] = {}
     support: dict[str, Support] = {}
     for target in TARGETS:
-        selected = scored.select(target) if target.task in scored.predictions else None
+        chosen = asked[target.name].values()
+        selected = scored.select(target) if chosen and target.task in scored.predictions else None
         if selected is None:
             continue
         rows, labels = selected
@@ -182,6 +250,20 @@ def evaluate(
         support[target.name] = _support(sample)
         values |= {f"{target.name}/{metric.name}": _value(metric, sample, target) for metric in chosen}
     return Report(values, support)
+
+
+def _asked(metrics: Iterable[str | Metric], find: MetricFinder) -> dict[str, dict[str, Metric]]:
+    """Return "task/space" -> name -> metric, in the order asked."""
+    asked: dict[str, dict[str, Metric]] = {target.name: {} for target in TARGETS}
+    for each in metrics:
+        targets: Iterable[str] = asked
+        if isinstance(each, str) and "/" in each:
+            task, space, each = parse_key(each, find=find)
+            targets = [f"{task}/{space}"]
+        metric = each if isinstance(each, Metric) else find(each)
+        for target in targets:
+            asked[target][metric.name] = metric
+    return asked
 
 
 def _value(metric: Metric, sample: Sample, target: Target) -> float | None:
@@ -256,9 +338,9 @@ def is_defined(
     click, conversion, action, counterfactual, groups: as in `Scored`; find: as in `evaluate`. Raises ValueError as
     `parse_key` and `Scored` do.
     """
-    task, _, metric = parse_key(key, find=find)
+    task = parse_key(key, find=find).task
     clicks = as_labels(click, "click")
     # Not all the same, for the sake of plugins' metrics that need some spread.
     predicted = np.linspace(0.25, 0.75, len(clicks), dtype=np.float32)
     scored = Scored({task: predicted}, clicks, conversion, action, counterfactual, groups)  # type: ignore[arg-type]
-    return evaluate(scored, (metric,), find=find).values.get(key) is not None
+    return evaluate(scored, (key,), find=find).values.get(key) is not None

@@ -11,6 +11,8 @@ from cvr_plugins.plugins._records import (
     RegistryBusy,
     RegistryError,
     UnknownName,
+    one_line,
+    sentence,
 )
 from cvr_plugins.plugins._registry import Registry, registry, reset
 
@@ -25,7 +27,9 @@ __all__ = [
     "RegistryBusy",
     "RegistryError",
     "UnknownName",
+    "one_line",
     "recbole_problem",
     "registry",
     "reset",
+    "sentence",
 ]

@@ -10,10 +10,12 @@ from typing import Any
 
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.models import CLASSES, RechubModel, model_class
-from cvr_plugins.rechub.runner import RunResult, run
+from cvr_plugins.rechub.runner import run
 from cvr_plugins.rechub.scoring import Scoring, evaluate_run, predict
 from cvr_plugins.rechub.trained import TrainedRun
-from cvr_plugins.rechub.trainer import CVRTrainer, TrainingError
+from cvr_plugins.rechub.trainer import CVRTrainer
+from cvr_plugins.training.results import RunResult
+from cvr_plugins.training.step import TrainingError
 
 __all__ = [
     "CVRTrainer",

@@ -12,38 +12,22 @@ import torch
 
 from cvr_plugins.config import Config, ConfigError, resolve, split_arguments
 from cvr_plugins.data import FunnelLog, Schema, Vocabulary, check_parts, split
-from cvr_plugins.files import check_new, whole_folder
+from cvr_plugins.files import check_new
 from cvr_plugins.logs import load_log
-from cvr_plugins.metrics import ReliabilityCurve, Report, evaluate, reliability
-from cvr_plugins.plugins import registry
+from cvr_plugins.metrics import reliability
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model, user_error
-from cvr_plugins.rechub.failures import blamed, write_failed
 from cvr_plugins.rechub.models import RechubModel
 from cvr_plugins.rechub.plan import Plan, plan
-from cvr_plugins.rechub.trainer import CVRTrainer, EpochRecord, History, TrainingError
+from cvr_plugins.rechub.trainer import CVRTrainer
 from cvr_plugins.training import run_folder
 from cvr_plugins.training.columns import PROPENSITY, fitted_propensities, seen_features
+from cvr_plugins.training.failures import blamed
+from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.optimisers import learner_class, scheduler_class
 from cvr_plugins.training.process import torch_seed, torch_threads
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run found and where it is kept.
-
-    folder: the run folder; report: metrics on the test part; reliability: curves on the test part, by task and space;
-    history: of the training; log, parts: summaries of the whole log and of its train, valid and test parts; notes:
-    what the checks of the data found.
-    """
-
-    folder: Path
-    report: Report
-    reliability: Mapping[str, ReliabilityCurve]
-    history: History
-    log: Mapping[str, Any]
-    parts: Mapping[str, Mapping[str, Any]]
-    notes: tuple[str, ...]
+from cvr_plugins.training.results import RunResult, report_of
+from cvr_plugins.training.step import TrainingError
 
 
 def run(
@@ -80,21 +64,46 @@ def run(
         model = build_model(config, data.schema, data.vocabulary)
         trainer = _trainer(planned, model, on_epoch)
         _check_watched(trainer, data.loaders["valid"])
+        about = {
+            "framework": "torch-rechub",
+            "method": model.method.name,
+            "plugin": model.plugin,
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
         try:
-            with blamed(type(model)):
+            with blamed(model.method.name, model.plugin):
                 history = trainer.fit(data.loaders["train"], data.loaders["valid"])
                 scored = trainer.scored(model, data.loaders["test"])
         except TrainingError as error:
-            written = write_failed(run_folder.unused(target), config, model, trainer.history, error)
+            written = run_folder.write_failed(target, about, config.to_dict(), trainer.history, error)
             if folder is None and written is not None:
                 raise TrainingError(f"{error} Run folder: {written}") from error
             raise
-    # Another run may have taken the name meanwhile; what was trained is not lost to that.
-    target = run_folder.unused(target)
-    report = evaluate(scored, trainer.metrics, find=registry().metric)
-    result = RunResult(target, report, reliability(scored), history, data.log, data.parts, data.notes)
-    _write(result, config, model, data)
-    return result
+    report = report_of(scored, trainer.metrics)
+    valid = history.best.metrics if history.best is not None else {}
+    result = RunResult(
+        report=report,
+        valid=valid,
+        history=history,
+        config=config,
+        best_valid_score=history.best_value,
+        valid_score_bigger=trainer.watch.direction == "max",
+        best_valid_result=valid,
+        test_result=report.values,
+        folder=target,
+        checkpoint=target / "checkpoint.pt",
+        reliability=reliability(scored),
+        log=data.log,
+        parts=data.parts,
+        notes=data.notes,
+    )
+
+    def also(place: Path) -> None:
+        run_folder.write_json(place / "schema.json", data.schema.to_dict())
+        run_folder.write_json(place / "vocabulary.json", data.vocabulary.to_dict())
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, place / "checkpoint.pt")
+
+    return run_folder.write(result, about, config.to_dict(), also)
 
 
 @dataclass(frozen=True)
@@ -188,32 +197,3 @@ def _check_watched(trainer: CVRTrainer, valid: TensorLoader) -> None:
         trainer.check_validation(valid)
     except TrainingError as error:
         raise ConfigError(str(error)) from error
-
-
-def _write(result: RunResult, config: Config, model: RechubModel, data: _Data) -> None:
-    history = result.history
-    about = {
-        "format": run_folder.FORMAT,
-        "framework": "torch-rechub",
-        "method": model.method.name,
-        "plugin": model.plugin,
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    metrics = {
-        "part": "test",
-        **result.report.to_dict(),
-        "data": {"log": result.log, **result.parts},
-        "notes": list(result.notes),
-    }
-    epochs = history.to_dict(config["valid_metric"])
-    curves = {name: curve.to_dict() for name, curve in result.reliability.items()}
-    with whole_folder(result.folder) as folder:
-        run_folder.write_json(folder / "run.json", about)
-        run_folder.write_yaml(folder / "config.yaml", config.to_dict())
-        run_folder.write_json(folder / "schema.json", data.schema.to_dict())
-        run_folder.write_json(folder / "vocabulary.json", data.vocabulary.to_dict())
-        run_folder.write_json(folder / "metrics.json", metrics)
-        run_folder.write_json(folder / "calibration.json", {"part": "test", "curves": curves})
-        run_folder.write_json(folder / "history.json", epochs)
-        run_folder.write_json(folder / "versions.json", run_folder.versions())
-        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "checkpoint.pt")

@@ -15,9 +15,9 @@ from cvr_plugins.data import DataError, FunnelLog, RawLog, Schema, TableWriter, 
 from cvr_plugins.data.errors import quoted
 from cvr_plugins.data.source import BATCH_ROWS, table_suffix
 from cvr_plugins.files import whole_file
-from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored, evaluate
-from cvr_plugins.plugins import registry
+from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored
 from cvr_plugins.rechub.trained import TrainedRun
+from cvr_plugins.training.results import report_of
 
 PREFIX = "p_"
 """Before a task's name in the columns that `predict` adds."""
@@ -108,7 +108,7 @@ def evaluate_run(
         if on_rows is not None:
             on_rows(len(batch))
     metrics = run.config["metrics"] or DEFAULT_METRICS
-    report = evaluate(_scored(run, np.concatenate(scores), labelled), metrics, find=registry().metric)
+    report = report_of(_scored(run, np.concatenate(scores), labelled), metrics)
     return report, Scoring(len(labelled), dict(+unknown), (*notes, *labelled.notes))
 
 

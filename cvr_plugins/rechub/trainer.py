@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 import cvr_plugins.rechub.trainer_options as checks
 from cvr_plugins.contracts import Labels, Phase
-from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored, evaluate
+from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored
 from cvr_plugins.model import CVRModel
 from cvr_plugins.options import check_choice, check_count
-from cvr_plugins.plugins import registry
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.labels import NOT_EVALUATED, LabelColumns
 from cvr_plugins.rechub.loaders import RowBuffer, batches, number_of_batches, number_of_rows
-from cvr_plugins.training.history import EpochRecord, History, TrainingError
+from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.optimisers import make_optimizer, make_scheduler
+from cvr_plugins.training.results import report_of
 from cvr_plugins.training.snapshot import Snapshot, replace_parameters
-from cvr_plugins.training.step import EpochSums, Step, ended_unready, train_batch
+from cvr_plugins.training.step import EpochSums, Step, TrainingError, ended_unready, train_batch
 
 __all__ = ["CVRTrainer", "EpochRecord", "History", "TrainingError"]
 
@@ -118,7 +118,7 @@ class CVRTrainer(MTLTrainer):
         self.patience = earlystop_patience
         self.on_epoch = on_epoch
         self.progress = progress
-        self.history = History()
+        self.history = History(self.watch.key)
 
     def fit(self, train_dataloader: Any, val_dataloader: Any = None, mode: str = "base", seed: int = 0) -> History:
         """Train, keeping the weights of the best epoch, and write them to `model_path/model_<mode>_<seed>.pth`.
@@ -129,7 +129,7 @@ class CVRTrainer(MTLTrainer):
         `history.stopped == "interrupted"`; before one it raises, since there is nothing to keep.
         Raises TrainingError if a loss term is not finite or the validation metric is undefined.
         """
-        history = self.history = History(stopped="error")
+        history = self.history = History(self.watch.key, stopped="error")
         self.check_validation(val_dataloader)
         best: Snapshot | None = None
         waited = 0
@@ -149,12 +149,12 @@ class CVRTrainer(MTLTrainer):
                 improved = value is None or not judged or self.watch.better(value, history.best_value)
                 judged = judged or self.model.objective.ready
                 if improved:
-                    best = Snapshot(self.model)
-                    history.best_epoch, history.best_value, waited = epoch, value, 0
+                    best, waited = Snapshot(self.model), 0
                 else:
                     waited += 1
                 found = {} if report is None else dict(report.values)
-                record = EpochRecord(epoch, losses, found, self._current_lr(), improved, factors, diagnostics)
+                lr = self._current_lr()
+                record = EpochRecord(epoch, losses, found, value, improved, lr, factors, diagnostics)
                 history.records.append(record)
                 self._report(record)
                 if waited >= self.patience:
@@ -233,7 +233,7 @@ class CVRTrainer(MTLTrainer):
 
     def evaluate(self, model: nn.Module, data_loader: Any) -> Report:
         """Return the metrics of `model` on a loader of `(x_dict, ys)`, by task and space."""
-        return evaluate(self.scored(model, data_loader), self.metrics, find=registry().metric)
+        return report_of(self.scored(model, data_loader), self.metrics)
 
     def scored(self, model: nn.Module, data_loader: Any) -> Scored:
         """Return the predictions of `model` beside the labels of a loader of `(x_dict, ys)`."""
@@ -301,7 +301,7 @@ class CVRTrainer(MTLTrainer):
         values.update({f"factor/{task}": value for task, value in record.factors.items()})
         values.update({f"state/{name}": value for name, value in record.diagnostics.items()})
         values.update({f"val/{key}": value for key, value in record.metrics.items() if value is not None})
-        values["learning_rate"] = record.learning_rate
+        values["learning_rate"] = self._current_lr()
         for log in self._iter_loggers():
             log.log_metrics(values, step=record.epoch)
         if self.on_epoch is not None:

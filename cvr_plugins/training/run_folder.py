@@ -8,8 +8,8 @@ import platform
 import re
 import shutil
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any
 
 from cvr_plugins.config import dump_yaml
 from cvr_plugins.files import OutputError, whole_folder
+from cvr_plugins.training.history import History
+from cvr_plugins.training.results import RunResult
 
 FORMAT = 1
 _UNSAFE = re.compile(r"[^\w.+-]+")
@@ -67,38 +69,96 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
 
 
+def write(
+    result: RunResult, about: Mapping[str, Any], settings: Mapping[str, Any], also: Callable[[Path], None]
+) -> RunResult:
+    """Write the run folder of a finished run, whole or not at all.
+
+    Parameters
+    ----------
+    result
+        What the run found. Its `folder` is the one to be written: with a number behind its name if that has been taken
+        meanwhile, so that what was trained is not lost.
+    about
+        What run.json says beside the format: framework, method, plugin, parameters.
+    settings
+        The keys of config.yaml, from which the run can be repeated.
+    also
+        Writes what is a framework's own, the weights among it, into the folder that it is given.
+
+    Returns
+    -------
+    RunResult
+        The result, with the folder and the checkpoint where they are now.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    assert result.folder is not None
+    assert result.checkpoint is not None
+    folder = unused(result.folder)
+    with whole_folder(folder) as aside:
+        _write_shared(aside, about, settings, result.history.to_dict())
+        write_json(aside / "metrics.json", result.metrics())
+        if result.reliability:
+            curves = {name: curve.to_dict() for name, curve in result.reliability.items()}
+            write_json(aside / "calibration.json", {"part": "test", "curves": curves})
+        also(aside)
+    return replace(result, folder=folder, checkpoint=folder / result.checkpoint.name)
+
+
 def write_failed(
     folder: Path,
     about: Mapping[str, Any],
-    config: Mapping[str, Any],
-    history: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    history: History,
     error: BaseException,
     checkpoints: Iterable[Path] = (),
 ) -> Path | None:
-    """Write a run folder of what was done before `error`; return where, None if it cannot be written.
+    """Write a run folder of what was done before an error, with the error and its traceback in run.json.
 
-    Of a run folder's files it has run.json, with the error and its traceback, config.yaml, history.json and
-    versions.json, so that `RunFolder.open` says why there is no more. about: of run.json: framework, method, plugin;
-    checkpoints: files to copy into it, from which training can be taken up.
+    `RunFolder.open` then says why there is no more.
+
+    Parameters
+    ----------
+    folder
+        Where; with a number behind its name if that has been taken meanwhile.
+    about, settings
+        As in `write`.
+    history
+        Of the epochs until then.
+    error
+        What ended the run.
+    checkpoints
+        Files to copy into it, from which training can be taken up.
+
+    Returns
+    -------
+    Path or None
+        The folder, None if it cannot be written: the error that is being told must not be lost to a full disk.
     """
-    told = {
-        "format": FORMAT,
-        **about,
-        "error": " ".join(str(error).split()),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
+    folder = unused(folder)
+    reason = " ".join(str(error).split())
+    about = {**about, "error": reason, "traceback": "".join(traceback.format_exception(error))}
     try:
         with whole_folder(folder) as aside:
-            write_json(aside / "run.json", told)
-            write_yaml(aside / "config.yaml", config)
-            write_json(aside / "history.json", history)
-            write_json(aside / "versions.json", versions())
+            _write_shared(aside, about, settings, {**history.to_dict(), "stopped": "error"})
             for file in checkpoints:
                 shutil.copyfile(file, aside / file.name)
     except OutputError:
-        # The error that is being told must not be lost to a full disk.
         return None
     return folder
+
+
+def _write_shared(
+    folder: Path, about: Mapping[str, Any], settings: Mapping[str, Any], history: Mapping[str, Any]
+) -> None:
+    write_json(folder / "run.json", {"format": FORMAT, **about})
+    write_yaml(folder / "config.yaml", settings)
+    write_json(folder / "history.json", history)
+    write_json(folder / "versions.json", versions())
 
 
 def _version(package: str) -> str | None:
@@ -110,14 +170,15 @@ def _version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a finished run.
+    """The files of a run.
 
-    run.json: format, framework, method, plugin, number of parameters; config.yaml: the configuration with every option,
-    from which the run can be repeated; schema.json, vocabulary.json: how a log becomes features; metrics.json: report
-    on the test part, summaries of the data; calibration.json: reliability curves; history.json: losses and validation
-    metrics by epoch; versions.json: of the packages; checkpoint.pt: weights, on the CPU. Of a run that failed in
-    training there are run.json, with `error` and `traceback`, config.yaml, history.json and versions.json, and where
-    training can be taken up (RecBole's can, after a whole epoch) the checkpoints that it is taken up from.
+    Of every run: run.json: format, framework, method, plugin, number of parameters; config.yaml: the configuration with
+    every option, from which the run can be repeated; history.json: `History.to_dict`; versions.json: of the packages.
+    Of a finished one: metrics.json: `RunResult.metrics`; calibration.json, of a CVR method: reliability curves; its
+    weights, checkpoint.pt (torch-rechub) or checkpoint.pth (RecBole); on the torch-rechub side schema.json and
+    vocabulary.json: how a log becomes features.
+    Of one that failed in training: `error` and `traceback` in run.json and, where training can be taken up (RecBole's
+    can, after a whole epoch), the checkpoints that it is taken up from.
     """
 
     path: Path

@@ -152,7 +152,7 @@ def test_a_report_is_plain_json() -> None:
 
 def test_a_missing_key_says_why() -> None:
     report = m.evaluate(scored(action=None), ["auc"])
-    with pytest.raises(ValueError, match=r"Unknown metric 'auk'\. Did you mean 'auc'"):
+    with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/auk'\. Did you mean 'cvr/click/auc'"):
         report.get("cvr/click/auk")
     with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/ks'.*not asked.*It holds ctr/entire/auc, c"):
         report.get("cvr/click/ks")

@@ -191,7 +191,7 @@ def test_ctrl_c_before_an_epoch_is_over_raises_and_writes_nothing(build, loader,
     made = CVRTrainer(build(Interrupted), model_path=tmp_path, progress=False)
     with pytest.raises(KeyboardInterrupt):
         made.fit(loader(), loader(seed=1))
-    assert made.history == History(stopped="error")
+    assert made.history == History(made.watch.key, stopped="error")
     assert not list(tmp_path.iterdir())
 
 

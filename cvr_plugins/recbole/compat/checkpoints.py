@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cvr_plugins.config import refuse_processes
 from cvr_plugins.files import whole_file
 from cvr_plugins.recbole.compat._loading import CheckpointError, load_checkpoint, storable
 from cvr_plugins.recbole.running.config import plain
+from cvr_plugins.training.history import EpochRecord, History
 
 __all__ = ["CheckpointError", "SafeCheckpoints", "load_checkpoint"]
 
@@ -38,23 +40,23 @@ class SafeCheckpoints:
     A trainer with a state of its own returns it from `extra_state` and takes it back in `load_extra_state`; one whose
     model changes its parameters overrides `load_weights`.
 
-    on_epoch: called after each epoch with its entry of the history.
-    history: one mapping for each epoch trained: epoch (from 0, as RecBole counts), train_loss, and valid_score and
-    valid_result where it was validated.
+    on_epoch: called with the EpochRecord of each epoch. history: of the training, over all that it was taken up in.
     """
 
     keep_last = False
-    on_epoch: Callable[[Mapping[str, Any]], None] | None = None
+    on_epoch: Callable[[EpochRecord], None] | None = None
 
     config: RecBoleConfig
     model: Any
     device: torch.device
     saved_model_file: str
+    valid_metric_bigger: bool
 
     def __init__(self, config: RecBoleConfig, model: Any) -> None:
         refuse_processes(config.final_config_dict)
         _check_storable(config)
-        self.history: list[dict[str, Any]] = []
+        self.history = History(config["valid_metric"])
+        self._valid_result: Any = None
         self._loaders: dict[str, Any] = {}
         self._random: Mapping[str, Any] | None = None
         self._saved_epoch: int | None = None
@@ -136,7 +138,7 @@ class SafeCheckpoints:
         self.cur_step = checkpoint["cur_step"]
         self.best_valid_score = checkpoint["best_valid_score"]
         self.best_valid_result = ours["best_valid_result"]
-        self.history = list(ours["history"])
+        self.history.records = [EpochRecord(**record) for record in ours["history"]]
         self.train_loss_dict = dict(ours["train_loss_dict"])
         for alias, name in ours["aliases"].items():
             setattr(self, alias, getattr(self, name))
@@ -150,24 +152,37 @@ class SafeCheckpoints:
         # What is true now, before an epoch, is all that the epochs before it have left.
         if self._keeps and epoch_idx > 0 and self._saved_epoch != epoch_idx - 1:
             self._save_last()
+        self._valid_result = None
         loss = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
         total = sum(loss) if isinstance(loss, tuple) else loss
-        self.history.append({"epoch": epoch_idx, "train_loss": None if total is None else float(total)})
+        self.history.records.append(self.record(epoch_idx, None if total is None else float(total)))
         if self.on_epoch is not None and not self._validates(epoch_idx):
-            self.on_epoch(self.history[-1])
+            self.on_epoch(self.history.records[-1])
         return loss
 
     def _valid_epoch(self, *args: Any, **options: Any) -> Any:
         score, result = super()._valid_epoch(*args, **options)  # type: ignore[misc]
-        if self.history:
-            self.history[-1].update(valid_score=float(score), valid_result=storable(dict(result)))
+        if self.history.records:
+            record, best = self.history.records[-1], self.best_valid_score
+            self._valid_result = storable(dict(result))
+            record.value, record.metrics = float(score), self.valid_metrics(self._valid_result)
+            record.improved = score >= best if self.valid_metric_bigger else score <= best
             if self.on_epoch is not None:
-                self.on_epoch(self.history[-1])
+                self.on_epoch(record)
         return score, result
+
+    def record(self, epoch: int, loss: float | None) -> EpochRecord:
+        """Return the record of an epoch that was trained and not validated yet; loss: what RecBole makes of it."""
+        rate = self.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
+        return EpochRecord(epoch, {} if loss is None else {"loss": loss}, learning_rate=float(rate))
+
+    def valid_metrics(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metrics of an epoch's record; result: what RecBole makes of the evaluation."""
+        return dict(result)
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **options: Any) -> None:
         file = options.pop("saved_model_file", self.saved_model_file)
-        self._write(Path(file), epoch, best_valid_result=self.history[-1].get("valid_result") if self.history else None)
+        self._write(Path(file), epoch, best_valid_result=self._valid_result)
         self._saved_epoch = epoch
         if verbose:
             self.logger.info(f"Saving current: {file}")  # type: ignore[attr-defined]
@@ -179,15 +194,16 @@ class SafeCheckpoints:
         self._saved_epoch = epoch
 
     def _save_last(self) -> None:
-        if self.history:
-            self._write(Path(self.last_model_file), self.history[-1]["epoch"], best_valid_result=self.best_valid_result)
+        if self.history.records:
+            last = self.history.records[-1].epoch
+            self._write(Path(self.last_model_file), last, best_valid_result=self.best_valid_result)
 
     def _write(self, path: Path, epoch: int, *, best_valid_result: Any) -> None:
         stateful, aliases = self._stateful()
         ours = {
             "format": _FORMAT,
             "best_valid_result": None if best_valid_result is None else dict(best_valid_result),
-            "history": self.history,
+            "history": [asdict(record) for record in self.history.records],
             "train_loss_dict": getattr(self, "train_loss_dict", {}),
             "stateful": {name: each.state_dict() for name, each in stateful.items()},
             "aliases": aliases,

@@ -10,8 +10,9 @@ import torch
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
-from cvr_plugins.metrics import TARGETS, Scored
-from cvr_plugins.recbole.context.metrics import SCORED, Evaluation
+from cvr_plugins.metrics import TARGETS, Report, Scored
+from cvr_plugins.recbole.context.metrics import REPORT, is_key
+from cvr_plugins.training.results import report_of
 
 
 class Rows:
@@ -44,13 +45,31 @@ class Rows:
 class MethodCollector(Collector):
     """RecBole's Collector for models that predict several tasks.
 
-    RecBole's own metrics (AUC, LogLoss, ...) are given the task `score` against its label on all rows.
+    RecBole's own metrics (AUC, LogLoss, ...) are given the task `score` against its label on all rows; those of a
+    report are read from `report`, which is computed once.
+
+    Parameters
+    ----------
+    config
+        RecBole's; `metrics` says what is asked for.
+    score
+        The task that RecBole's own metrics are of.
+
+    Attributes
+    ----------
+    scored
+        Predictions and labels of the last part that was evaluated, None before.
+    report
+        The metrics that were asked for of it, in full digits.
     """
 
     def __init__(self, config: Any, score: str) -> None:
         super().__init__(config)
+        self._asked = [name for name in config["metrics"] if is_key(name)]
         self._score = score
         self._rows = Rows()
+        self.scored: Scored | None = None
+        self.report = Report({}, {})
 
     def begin(self) -> None:
         """Forget what an evaluation that did not end has left."""
@@ -65,8 +84,9 @@ class MethodCollector(Collector):
         struct = DataStruct()
         for name, value in self.data_struct._data_dict.items():
             struct.set(name, value)
-        scored = self._rows.scored()
-        struct.set(SCORED, Evaluation(scored))
+        self.scored = scored = self._rows.scored()
+        self.report = report_of(scored, self._asked)
+        struct.set(REPORT, self.report)
         if self.register.need("rec.score") or self.register.need("data.label"):
             target = next(each for each in TARGETS if each.task == self._score and each.rows is None)
             selected = scored.select(target)

@@ -19,14 +19,14 @@ def configure(cls: Any, config: Any) -> None:
     from cvr_plugins.recbole.compat.binding import register_metrics
 
     given = config.external_config_dict
-    values = {**config.internal_config_dict, **given}
+    values = {**config.internal_config_dict, **getattr(config, "dataset_keys", {}), **given}
     options = options_of(config, cls.method, values)
     if isinstance(given.get("eval_args"), dict):
         given["eval_args"] = {**DEFAULTS["eval_args"], **given["eval_args"]}
-    if given.get("metrics"):
-        names = [given["metrics"]] if isinstance(given["metrics"], str) else list(given["metrics"])
-        given["metrics"] = expanded(names, options.tasks, oracle=values["COUNTERFACTUAL_FIELD"] is not None)
-        register_metrics(metric_classes(given["metrics"]))
+    named = given if given.get("metrics") else config.internal_config_dict
+    names = [named["metrics"]] if isinstance(named["metrics"], str) else list(named["metrics"])
+    named["metrics"] = expanded(names, options.tasks, oracle=values["COUNTERFACTUAL_FIELD"] is not None)
+    register_metrics(metric_classes(named["metrics"]))
     watched = given.get("valid_metric")
     if is_key(watched):
         register_metrics((metric_class(watched),))

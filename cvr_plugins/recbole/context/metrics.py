@@ -10,26 +10,11 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.metrics import DEFAULT_METRICS, METRICS, TARGETS, Report, Scored, evaluate, parse_key
+from cvr_plugins.metrics import DEFAULT_METRICS, METRICS, TARGETS, parse_key
 from cvr_plugins.plugins import RegistryError, registry
 
-SCORED = "cvr.scored"
-"""Under this name a metric finds the predictions in what RecBole's collector returns."""
-
-
-class Evaluation:
-    """The metrics of predictions, each computed when it is first asked for, for all tasks and spaces at once."""
-
-    def __init__(self, scored: Scored) -> None:
-        self.scored = scored
-        self._reports: dict[str, Report] = {}
-
-    def value(self, key: str) -> float | None:
-        """Return the value of "task/space/metric", None where it is undefined or the labels or predictions lack it."""
-        metric = key.split("/", 2)[2]
-        if metric not in self._reports:
-            self._reports[metric] = evaluate(self.scored, (metric,), find=registry().metric)
-        return self._reports[metric].values.get(key)
+REPORT = "cvr.report"
+"""Under this name a metric finds the report in what RecBole's collector returns."""
 
 
 class ReportMetric(AbstractMetric):
@@ -39,17 +24,17 @@ class ReportMetric(AbstractMetric):
     """
 
     metric_type = EvaluatorType.VALUE
-    metric_need = [SCORED]
+    metric_need = [REPORT]
     key: str
 
     def calculate_metric(self, dataobject: Any) -> dict[str, float | None]:
         """Return {key: value}. Raises ConfigError if another trainer than the methods' collected the predictions."""
-        if SCORED not in dataobject:
+        if REPORT not in dataobject:
             raise ConfigError(
                 f"{self.key} is computed from the predictions that cvr_plugins.recbole.context.MethodTrainer collects; "
                 "evaluate CVR methods with it (recbole.utils.get_trainer returns it), other models with other metrics."
             )
-        value = dataobject.get(SCORED).value(self.key)
+        value = dataobject.get(REPORT).values.get(self.key)
         return {self.key.lower(): None if value is None else round(value, self.decimal_place)}
 
 

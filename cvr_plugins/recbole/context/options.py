@@ -11,6 +11,7 @@ import torch
 from cvr_plugins.assembly import HEAD_SUFFIX, WEIGHTING_PARAMS, Assembly, assemble
 from cvr_plugins.config import KEYS, ConfigError, resolve
 from cvr_plugins.contracts import Method
+from cvr_plugins.metrics import DEFAULT_METRICS
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.recbole.context.fields import LISTS, ROLES
 from cvr_plugins.training.columns import propensity_model
@@ -24,8 +25,6 @@ _SHARED = (
 )
 """Keys that mean here what they mean on the torch-rechub side."""
 _TRAINING = ("epochs", "stopping_step", "learning_rate", "weight_decay", "train_batch_size", "eval_batch_size")
-_REPORTED = ("auc", "gauc", "log_loss", "calibration")
-_SPACES = ("ctr/entire", "cvr/click", "cvr/entire", "ctcvr/entire")
 
 DEFAULTS: Mapping[str, Any] = {
     **{key: KEYS[key].default for key in (*_SHARED, *_TRAINING)},
@@ -37,7 +36,7 @@ DEFAULTS: Mapping[str, Any] = {
     "train_neg_sample_args": None,
     "repeatable": True,
     "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": None, "mode": "labeled"},
-    "metrics": [f"{space}/{metric}" for space in _SPACES for metric in _REPORTED],
+    "metrics": list(DEFAULT_METRICS),
     "valid_metric": KEYS["valid_metric"].default,
 }
 """Defaults of every CVR method in RecBole: those of the torch-rechub side, and no sampling of negatives."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,26 +19,15 @@ from cvr_plugins.contracts import Inputs, Objective, Outputs
 from cvr_plugins.metrics import Scored
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.context.collector import MethodCollector, Rows
+from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.context.propensity import add_propensities
 from cvr_plugins.recbole.context.watch import check_settings, watch_of
+from cvr_plugins.training.failures import blamed
+from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.optimisers import learner_class, make_optimizer
 from cvr_plugins.training.snapshot import Snapshot, replace_parameters
 from cvr_plugins.training.step import EpochSums, TrainingError, ended_unready, train_batch
 from cvr_plugins.training.watch import undefined
-
-
-@dataclass
-class EpochRecord:
-    """One epoch of training.
-
-    losses: loss term -> mean over its batches, before any weighting; factors: "ctr", "cvr" -> mean of the weighting's
-    factor, empty without a weighting; diagnostics: what the objective says of its state after the last batch.
-    """
-
-    epoch: int
-    losses: dict[str, float]
-    factors: dict[str, float] = field(default_factory=dict)
-    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
 class _Training(Trainer):
@@ -54,7 +42,7 @@ class _Training(Trainer):
         self.best_valid_score = -math.inf if self.valid_metric_bigger else math.inf
         self._judged = False
         self.eval_collector = MethodCollector(config, model.score)
-        self.records: list[EpochRecord] = []
+        self._means: tuple[dict[str, float], dict[str, float], dict[str, float]] = ({}, {}, {})
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         if kwargs:
@@ -98,7 +86,7 @@ class _Training(Trainer):
         for interaction in batches:
             interaction = interaction.to(self.device)
             labels = model.labels(interaction)
-            with _blamed(model):
+            with blamed(model.method.name, model.plugin):
                 step = train_batch(
                     core,
                     self.optimizers,
@@ -114,11 +102,10 @@ class _Training(Trainer):
         if not sums.batches:
             raise TrainingError(f"The training part gave no batch in epoch {epoch_idx}; check eval_args and filters.")
         sums.check()
-        losses, factors = sums.means()
-        self.records.append(EpochRecord(epoch_idx, losses, factors, core.diagnostics(step.out, labels)))
+        self._means = (*sums.means(), core.diagnostics(step.out, labels))
         if core.weighting is not None:
             core.weighting.on_epoch_end(epoch_idx)
-        self._log(self.records[-1])
+        self._log(epoch_idx)
         return sums.loss
 
     def _update(
@@ -146,7 +133,7 @@ class _Training(Trainer):
         )
 
     def _end_epoch(self, epoch: int) -> None:
-        with _blamed(self.model):
+        with blamed(self.model.method.name, self.model.plugin):
             replaced = self.model.core.objective.on_epoch_end(epoch)
         if replaced:
             self._follow_parameters()
@@ -159,14 +146,13 @@ class _Training(Trainer):
     def _bar(self, data: Any, what: str, show_progress: bool) -> Any:
         return tqdm(data, total=len(data), ncols=100, desc=set_color(what, "pink")) if show_progress else data
 
-    def _log(self, record: EpochRecord) -> None:
-        values = {f"loss/{name}": value for name, value in record.losses.items()}
-        values |= {f"factor/{task}": value for task, value in record.factors.items()}
-        values |= {f"state/{name}": value for name, value in record.diagnostics.items()}
-        self.logger.debug(f"epoch {record.epoch}: {values}")
+    def _log(self, epoch: int) -> None:
+        kinds = zip(("loss", "factor", "state"), self._means, strict=True)
+        values = {f"{kind}/{name}": value for kind, found in kinds for name, value in found.items()}
+        self.logger.debug(f"epoch {epoch}: {values}")
         for name, value in values.items():
-            self.tensorboard.add_scalar(f"Train/{name}", value, record.epoch)
-        self.wandblogger.log_metrics({**values, "train_step": record.epoch}, head="train")
+            self.tensorboard.add_scalar(f"Train/{name}", value, epoch)
+        self.wandblogger.log_metrics({**values, "train_step": epoch}, head="train")
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
@@ -205,24 +191,12 @@ class _Training(Trainer):
         return rows.scored()
 
 
-@contextmanager
-def _blamed(model: Any) -> Iterator[None]:
-    """Say of an error in a plugin's method which plugin that is; our own errors pass as they are."""
-    try:
-        yield
-    except Exception as error:
-        if model.plugin == "builtin" or type(error).__module__.startswith("cvr_plugins."):
-            raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
-        raise TrainingError(f"{model.title}: training raised {reason}.") from error
-
-
 class MethodTrainer(SafeCheckpoints, _Training):
     """RecBole's Trainer for the CVR methods: one optimiser step per phase and batch, then the method's own state.
 
     Keys are RecBole's: `learner`, `learning_rate`, `weight_decay`, `clip_grad_norm`, `stopping_step`, `eval_step`,
     `metrics`, `valid_metric`, `enable_amp`, ... With `enable_amp` the network runs in mixed precision and the losses
-    in full. records: an EpochRecord per epoch trained; `scored(eval_data)`: predictions and labels.
+    in full. history: an EpochRecord per epoch trained; `scored(eval_data)`: predictions and labels.
 
     Raises ConfigError for settings that a CVR method has no use for: sampled negatives, ranking metrics, more than one
     process, an unknown `learner`; and for a `valid_metric` without a better direction or of a task that is not
@@ -236,16 +210,24 @@ class MethodTrainer(SafeCheckpoints, _Training):
     def extra_state(self) -> dict[str, Any]:
         """Return the records, and the optimisers' states of all phases but the first, which RecBole saves itself."""
         phases = [each.state_dict() for each in self.optimizers[1:]]
-        records = [asdict(record) for record in self.records]
-        return {**super().extra_state(), "phases": phases, "records": records, "judged": self._judged}
+        return {**super().extra_state(), "phases": phases, "judged": self._judged}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `extra_state` returned."""
         super().load_extra_state(state)
-        self.records = [EpochRecord(**record) for record in state["records"]]
         self._judged = state["judged"]
         for optimizer, saved in zip(self.optimizers[1:], state["phases"], strict=True):
             optimizer.load_state_dict(saved)
+
+    def record(self, epoch: int, loss: float | None) -> EpochRecord:
+        """Return the record of an epoch that was trained and not validated yet."""
+        losses, factors, diagnostics = self._means
+        return replace(super().record(epoch, loss), losses=losses, factors=factors, diagnostics=diagnostics)
+
+    def valid_metrics(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metrics of an epoch's record: those of the report, and RecBole's own."""
+        own = {name: value for name, value in result.items() if not is_key(name)}
+        return {**own, **self.eval_collector.report.values}
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **options: Any) -> None:
         super()._save_checkpoint(epoch, verbose=verbose, **options)

@@ -14,9 +14,10 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, init_seed
 
 from cvr_plugins.config import ConfigError
+from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat._loading import readable
 from cvr_plugins.recbole.running import datasets as _data
-from cvr_plugins.recbole.running._failures import blamed
+from cvr_plugins.training.failures import blamed
 
 _PRETRAINED = ("pre_model_path", "mf_pretrain_path", "mlp_pretrain_path", "pretrain_path", "warm_up")
 """Keys by which RecBole's models name checkpoints that they begin with."""
@@ -39,10 +40,15 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
         with readable(
             config[key] for key in _PRETRAINED if isinstance(config[key], str) and os.path.isfile(config[key])
         ):
-            with blamed(config, "its constructor", ConfigError):
+            with blamed(config["model"], owner_of(config), "its constructor", ConfigError):
                 model = config.model_class(config, parts[0]._dataset)
             model = model.to(config["device"])
     return (dataset, *parts, model)
+
+
+def owner_of(config: RecBoleConfig) -> str | None:
+    """Return the plugin that the configured model is of, None if it is of none."""
+    return next((each.owner for each in names.available() if each.key == config["model"]), None)
 
 
 @contextmanager

@@ -145,6 +145,11 @@ class Config(RecBoleConfig):
         give_old_names()
         return name, model_class, dataset if self._place is None else self._place.name
 
+    @property
+    def dataset_keys(self) -> Mapping[str, Any]:
+        """What a registered data set says of its fields, below what the user gives; empty for any other data."""
+        return {} if self._place is None else self._place.keys
+
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         if self._place is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -14,74 +14,31 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_trainer
 
 from cvr_plugins.config import ConfigError, refuse_processes
-from cvr_plugins.files import check_new, whole_folder
-from cvr_plugins.metrics import Report, evaluate
+from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
 from cvr_plugins.recbole.compat._loading import load_checkpoint
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
+from cvr_plugins.recbole.context.collector import MethodCollector
+from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.evaluation import SessionEvaluation
-from cvr_plugins.recbole.running import _failures, _folder
-from cvr_plugins.recbole.running._building import data_and_model, log_flops, packages_named
+from cvr_plugins.recbole.evaluation.names import is_of_sessions
+from cvr_plugins.recbole.running._building import data_and_model, log_flops, owner_of, packages_named
 from cvr_plugins.recbole.running.config import Config, restored
+from cvr_plugins.recbole.running.resuming import (
+    CHECKPOINT,
+    FRAMEWORK,
+    check_same,
+    checkpoint_of,
+    configuration,
+    new_work_folder,
+    resumable,
+    settings,
+)
 from cvr_plugins.training import run_folder
+from cvr_plugins.training.failures import blamed
+from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
-
-_MAY_CHANGE = {
-    *("epochs", "stopping_step", "checkpoint_dir", "data_path", "dataset", "device", "gpu_id", "use_gpu", "worker"),
-    *(
-        "framework",
-        "threads",
-        "show_progress",
-        "state",
-        "log_wandb",
-        "wandb_project",
-        "dataset_save_path",
-        "dataloaders_save_path",
-    ),
-}
-"""Keys that may differ where training is taken up: the training so far would not have been another."""
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult(Mapping[str, Any]):
-    """What a run found. As a mapping it is what RecBole's `run_recbole` returns, with its four keys.
-
-    best_valid_score, best_valid_result: of the best epoch; valid_score_bigger: whether more is better; test_result:
-    of that epoch's weights on the test part; history: one mapping for each epoch, from 0: epoch, train_loss and, where
-    it was validated, valid_score and valid_result; stopped: "all epochs", "early" or "interrupted"; config: with every
-    key; report: by task and space, None for models other than CVR methods; checkpoint: the weights' file, None if
-    nothing was saved; folder: the run folder, None if there is none.
-    """
-
-    best_valid_score: float
-    valid_score_bigger: bool
-    best_valid_result: Mapping[str, Any] | None
-    test_result: Mapping[str, Any] | None
-    history: Sequence[Mapping[str, Any]]
-    stopped: str
-    config: RecBoleConfig
-    report: Report | None = None
-    checkpoint: Path | None = None
-    folder: Path | None = None
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch whose weights were kept, None if none was validated; of equal ones the last, as RecBole has it."""
-        found = [each["epoch"] for each in self.history if each.get("valid_score") == self.best_valid_score]
-        return found[-1] if found else None
-
-    _KEYS = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._KEYS:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._KEYS)
-
-    def __len__(self) -> int:
-        return len(self._KEYS)
 
 
 def run(
@@ -98,7 +55,7 @@ def run(
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
-    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> RunResult:
     """Train and evaluate a RecBole model: RecBole's own, a CVR method, a sequential model of ours or a third party's.
 
@@ -109,7 +66,7 @@ def run(
     out: a new run folder, written whole or not at all; without it nothing is left but RecBole's checkpoint in
     `checkpoint_dir`. resume: a checkpoint, or the folder of an interrupted run, from which training goes on to the bit
     as if it had never been interrupted; only `epochs`, `stopping_step` and where things are may differ.
-    on_epoch: called after each epoch with its entry of the history.
+    on_epoch: called with the EpochRecord of each epoch.
 
     Ctrl-C in training, once the first epoch is validated, ends it there: the best epoch's weights are evaluated and
     kept, `stopped` is "interrupted", and the run can be resumed. Before that, and a second time, it raises.
@@ -122,17 +79,18 @@ def run(
         raise ConfigError("Give either a whole configuration, or a model with dataset, config_file_list, config_dict.")
     refuse_processes({"nproc": nproc, "world_size": world_size, "group_offset": group_offset})
     if resume is not None and model is None and config_dict is None and config_file_list is None:
-        model = _folder.configuration(Path(resume))
+        model = configuration(Path(resume))
     if isinstance(model, RecBoleConfig):
         config = model
     elif isinstance(model, Mapping):
         config = Config(config_dict=model)
     else:
         config = Config(model, dataset, config_file_list, config_dict)
-    if out is None:
-        with surroundings(config, log=None):
-            return _execute(config, saved=saved, resume=_checkpoint(resume), on_epoch=on_epoch)
-    return _into(Path(out), config, resume=_checkpoint(resume), on_epoch=on_epoch)
+    checkpoint = None if resume is None else checkpoint_of(resume)
+    if out is not None:
+        return _into(Path(out), config, checkpoint, on_epoch)
+    with surroundings(config, log=None):
+        return _Run(config, resume=checkpoint, on_epoch=on_epoch).execute(saved=saved)
 
 
 def run_recbole(
@@ -153,7 +111,7 @@ def run_recbole(
     """
     config = Config(model, dataset, config_file_list, config_dict, command_line=command_line)
     with surroundings(config, log=log_file(config), console=True, tensorboard=True):
-        result = dict(_execute(config, saved=saved, ends_on_interrupt=False))
+        result = dict(_Run(config).execute(saved=saved, ends_on_interrupt=False))
     if queue is not None:
         queue.put(result)
     return result
@@ -165,9 +123,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     model_file: a checkpoint or a run folder. Nothing in it is executed; the model is put on the device that
     `gpu_id` and `use_gpu` mean on this machine. Raises CheckpointError for a file that cannot be read safely.
     """
-    path = _checkpoint(model_file)
-    assert path is not None
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(checkpoint_of(model_file))
     config = restored(checkpoint["config"])
     with surroundings(config, log=None):
         dataset, *parts, model = data_and_model(config)
@@ -189,119 +145,163 @@ def trainer_class(config: RecBoleConfig) -> type[Any]:
     return type(base.__name__, (*mixins, base), {"__module__": base.__module__}) if mixins else base
 
 
-def _execute(
-    config: RecBoleConfig,
-    *,
-    saved: bool,
-    folder: Path | None = None,
-    resume: Path | None = None,
-    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
-    ends_on_interrupt: bool = True,
-    finish: Callable[[Any, Any, RunResult], RunResult] | None = None,
-) -> RunResult:
-    logger = getLogger()
-    logger.info(config)
-    dataset, train_data, valid_data, test_data, model = data_and_model(config)
-    logger.info(dataset)
-    logger.info(model)
-    log_flops(config, dataset, model)
-    whose = _failures.blamed(config, "its trainer's constructor", ConfigError)
-    with _checkpoints_in(folder, config), whose:
-        trainer = trainer_class(config)(config, model)
-    safe = isinstance(trainer, SafeCheckpoints)
-    if folder is not None:
-        trainer.saved_model_file = str(folder / _folder.CHECKPOINT)
-    if safe:
-        trainer.on_epoch = on_epoch
-        if resume is not None:
-            _check_same(config, resume)
-            trainer.resume_checkpoint(resume)
-    elif resume is not None:
-        raise ConfigError(f"Training of {config['model']} cannot be resumed: RecBole trains it in one go.")
-    stopped = None
-    try:
-        with packages_named(config), _failures.blamed(config):
-            best_score, best_result = trainer.fit(
-                train_data, valid_data, saved=saved, show_progress=bool(config["show_progress"])
-            )
-    except KeyboardInterrupt:
-        if not (ends_on_interrupt and saved and safe and Path(trainer.saved_model_file).exists()):
-            raise
-        stopped, best_score, best_result = "interrupted", trainer.best_valid_score, trainer.best_valid_result
-    with _failures.blamed(config, "evaluation"):
-        test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=bool(config["show_progress"]))
-    logger.info(f"best valid : {best_result}")
-    logger.info(f"test result: {test_result}")
-    result = RunResult(
-        best_valid_score=best_score,
-        valid_score_bigger=config["valid_metric_bigger"],
-        best_valid_result=best_result,
-        test_result=test_result,
-        history=tuple(trainer.history) if safe else (),
-        stopped=stopped or ("early" if trainer.cur_step > trainer.stopping_step else "all epochs"),
-        config=config,
-        report=evaluate(trainer.scored(test_data)) if hasattr(trainer, "scored") else None,
-        checkpoint=Path(trainer.saved_model_file) if saved else None,
-    )
-    return result if finish is None else finish(trainer, (dataset, train_data, valid_data, test_data), result)
+def named(result: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Return a result of RecBole's with names that tell the protocol: `full/ndcg@10`, `uni100/mrr@5`, `labeled/auc`.
+
+    Names of metrics of sessions and of tasks tell it themselves.
+    """
+    mode = config["eval_args"]["mode"]["test"]
+    return {key if "/" in key or is_of_sessions(key) else f"{mode}/{key}": value for key, value in result.items()}
 
 
-def work_folder(out: Path) -> Path:
-    """Return the folder beside `out` that is worked in until all is done."""
-    return out.with_name(f"{out.name}.unfinished")
+class _Run:
+    """What RecBole makes of a configuration: data, model and trainer, ready to be trained.
+
+    Parameters
+    ----------
+    config
+        RecBole's.
+    folder
+        Where checkpoints are written, None for `checkpoint_dir`.
+    resume
+        The checkpoint that training is taken up from, None for a new one.
+    on_epoch
+        Called with the EpochRecord of each epoch.
+    """
+
+    def __init__(
+        self,
+        config: RecBoleConfig,
+        *,
+        folder: Path | None = None,
+        resume: Path | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> None:
+        logger = getLogger()
+        logger.info(config)
+        self.config = config
+        self.owner = owner_of(config)
+        self.dataset, *self.loaders, model = data_and_model(config)
+        logger.info(self.dataset)
+        logger.info(model)
+        log_flops(config, self.dataset, model)
+        whose = self._blamed("its trainer's constructor", ConfigError)
+        with _checkpoints_in(folder, config), whose:
+            self.trainer: Any = trainer_class(config)(config, model)
+        if folder is not None:
+            self.trainer.saved_model_file = str(folder / CHECKPOINT)
+        if isinstance(self.trainer, SafeCheckpoints):
+            self.trainer.on_epoch = on_epoch
+            if resume is not None:
+                check_same(config, resume)
+                self.trainer.resume_checkpoint(resume)
+        elif resume is not None:
+            raise ConfigError(f"Training of {config['model']} cannot be resumed: RecBole trains it in one go.")
+        else:
+            self.trainer.history = History(config["valid_metric"])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What run.json says."""
+        parameters = sum(p.numel() for p in self.trainer.model.parameters())
+        method = self.config["model"]
+        return {"framework": FRAMEWORK, "method": method, "plugin": self.owner, "parameters": parameters}
+
+    def execute(self, *, saved: bool, ends_on_interrupt: bool = True) -> RunResult:
+        """Train and evaluate. ends_on_interrupt: whether Ctrl-C ends training as early stopping does."""
+        trainer, config = self.trainer, self.config
+        train, valid, test = self.loaders
+        progress = bool(config["show_progress"])
+        try:
+            with packages_named(config), self._blamed("training"):
+                score, found = trainer.fit(train, valid, saved=saved, show_progress=progress)
+            trainer.history.stopped = "early" if trainer.cur_step > trainer.stopping_step else "all epochs"
+        except KeyboardInterrupt:
+            safe = isinstance(trainer, SafeCheckpoints)
+            if not (ends_on_interrupt and saved and safe and Path(trainer.saved_model_file).exists()):
+                raise
+            score, found = trainer.best_valid_score, trainer.best_valid_result
+            trainer.history.stopped = "interrupted"
+        with self._blamed("evaluation"):
+            tested = trainer.evaluate(test, load_best_model=saved, show_progress=progress)
+        getLogger().info(f"best valid : {found}")
+        getLogger().info(f"test result: {tested}")
+        report, curves = self._reported(tested)
+        best = trainer.history.best
+        return RunResult(
+            report=report,
+            valid=named({} if best is None else best.metrics, config),
+            history=trainer.history,
+            config=config,
+            best_valid_score=score,
+            valid_score_bigger=config["valid_metric_bigger"],
+            best_valid_result=found,
+            test_result=tested,
+            checkpoint=Path(trainer.saved_model_file) if saved else None,
+            reliability=curves,
+            **self._data(),
+        )
+
+    def _reported(self, result: Mapping[str, Any]) -> tuple[Report, Mapping[str, ReliabilityCurve]]:
+        """Return the report of what was just evaluated; result: what RecBole's Evaluator made of it."""
+        collector = self.trainer.eval_collector
+        if not isinstance(collector, MethodCollector):
+            return Report(named(result, self.config), {}), {}
+        assert collector.scored is not None
+        own = {name: value for name, value in result.items() if not is_key(name)}
+        values = {**collector.report.values, **named(own, self.config)}
+        return Report(values, collector.report.support), reliability(collector.scored)
+
+    def _data(self) -> dict[str, Any]:
+        dataset = self.dataset
+        log = {
+            "rows": dataset.inter_num,
+            "users": dataset.user_num - 1 if dataset.uid_field else None,
+            "items": dataset.item_num - 1 if dataset.iid_field else None,
+        }
+        names = ("train", "valid", "test")
+        parts = {name: {"rows": len(part._dataset)} for name, part in zip(names, self.loaders, strict=True)}
+        return {"log": log, "parts": parts, "notes": getattr(dataset, "notes", ())}
+
+    def _blamed(self, doing: str, kind: type[Exception] = TrainingError) -> AbstractContextManager[None]:
+        return blamed(self.config["model"], self.owner, doing, kind)
 
 
 def _into(
-    out: Path,
-    config: RecBoleConfig,
-    *,
-    resume: Path | None,
-    on_epoch: Callable[[Mapping[str, Any]], None] | None,
+    out: Path, config: RecBoleConfig, resume: Path | None, on_epoch: Callable[[EpochRecord], None] | None
 ) -> RunResult:
     """Work in a folder beside `out`, which stays if training is cut off, and write `out` when all is done."""
-    check_new(out)
-    work = work_folder(out)
-    if work.exists():
-        raise ConfigError(
-            f"{str(work)!r} is left of a run that was cut off; resume it into another folder, or remove it, or name "
-            "another place."
-        )
-    trained: list[Mapping[str, Any]] = []
     made = not out.parent.exists()
+    work, resume = new_work_folder(out, config, resume)
+    run: _Run | None = None
+    before = 0
 
-    def record(epoch: Mapping[str, Any]) -> None:
-        trained.append(epoch)
-        if on_epoch is not None:
-            on_epoch(epoch)
+    def also(place: Path) -> None:
+        for file in sorted(work.iterdir()):
+            if file.name not in ("config.yaml", "run.log") and file.is_file():
+                shutil.copyfile(file, place / file.name)
 
     try:
-        work.mkdir(parents=True)
-        run_folder.write_yaml(work / "config.yaml", _folder.written(config))
-        if resume is not None:
-            resume = _folder.copied(resume, work)
         with surroundings(config, log=work / "run.log"):
-
-            def finish(trainer: Any, data: Any, result: RunResult) -> RunResult:
-                # Another run may have taken the name meanwhile; what was trained is not lost to that.
-                folder = run_folder.unused(out)
-                with whole_folder(folder) as aside:
-                    _folder.write(aside, work, trainer, data, result)
-                return replace(result, folder=folder, checkpoint=folder / _folder.CHECKPOINT)
-
-            result = _execute(config, saved=True, folder=work, resume=resume, on_epoch=record, finish=finish)
+            run = _Run(config, folder=work, resume=resume, on_epoch=on_epoch)
+            before = len(run.trainer.history.records)
+            result = replace(run.execute(saved=True), folder=out)
+            result = run_folder.write(result, run.about, settings(config), also)
     except BaseException as error:
         # One folder stays: the failed run's, the one that was worked in if a run was cut off after an epoch, or none.
+        trained = run is not None and len(run.trainer.history.records) > before
         checkpoints = sorted(work.glob("*.pth")) if trained else []
         written = None
-        if isinstance(error, TrainingError):
-            written = _failures.write_failed(out, config, trained, error, checkpoints)
+        if run is not None and isinstance(error, TrainingError):
+            history = run.trainer.history
+            written = run_folder.write_failed(out, run.about, settings(config), history, error, checkpoints)
         if written is not None or not checkpoints:
             shutil.rmtree(work, ignore_errors=True)
             if made:
                 with suppress(OSError):
                     out.parent.rmdir()
         if isinstance(error, TrainingError) and checkpoints:
-            raise TrainingError(f"{error} {_failures.resumable(written or work)}") from error
+            raise TrainingError(f"{error} {resumable(written or work)}") from error
         raise
     shutil.rmtree(work)
     return result
@@ -316,20 +316,3 @@ def _checkpoints_in(folder: Path | None, config: RecBoleConfig) -> Iterator[None
         yield
     finally:
         config["checkpoint_dir"] = before
-
-
-def _check_same(config: RecBoleConfig, checkpoint: Path) -> None:
-    before = load_checkpoint(checkpoint, config.model_class)["config"].final_config_dict
-    now = config.final_config_dict
-    for key in sorted({*before, *now} - _MAY_CHANGE):
-        if before.get(key) != now.get(key):
-            raise ConfigError(
-                f"The run to be resumed had {key}: {before.get(key)!r}, and now it is {now.get(key)!r}; "
-                "only epochs, stopping_step and where things are may change."
-            )
-
-
-def _checkpoint(path: str | Path | None) -> Path | None:
-    if path is None or not Path(path).is_dir():
-        return None if path is None else Path(path)
-    return Path(path) / _folder.CHECKPOINT

@@ -70,7 +70,7 @@ def interrupted(trainer, loaders, epoch: int) -> None:
     step, seen = trainer.optimizer.zero_grad, []
 
     def zero_grad(*args, **options):
-        at = len(trainer.history)
+        at = len(trainer.history.records)
         seen.append(at)
         if at == epoch and seen.count(at) == 2:
             raise KeyboardInterrupt
@@ -114,13 +114,13 @@ def test_the_count_of_early_stopping_goes_on(prepare):
 
         def _valid_epoch(self, *args, **options):
             _, result = super()._valid_epoch(*args, **options)
-            score = 1.0 / len(self.history)
-            self.history[-1].update(valid_score=score)
+            score = 1.0 / len(self.history.records)
+            self.history.records[-1].value = score
             return score, result
 
     whole, loaders = prepare("BPR", Falling, epochs=20, stopping_step=4)
     best = whole.fit(loaders[0], loaders[1], verbose=False)
-    assert [each["epoch"] for each in whole.history] == [0, 1, 2, 3, 4, 5]
+    assert [each.epoch for each in whole.history.records] == [0, 1, 2, 3, 4, 5]
     first, loaders = prepare("BPR", Falling, epochs=20, stopping_step=4)
     interrupted(first, loaders, 3)
     assert Path(first.saved_model_file).exists()
@@ -131,7 +131,7 @@ def test_the_count_of_early_stopping_goes_on(prepare):
     second.resume_checkpoint(first.last_model_file)
     assert (second.start_epoch, second.cur_step, second.best_valid_score) == (3, 2, 1.0)
     assert second.fit(loaders[0], loaders[1], verbose=False) == best
-    assert [each["epoch"] for each in second.history] == [0, 1, 2, 3, 4, 5]
+    assert [each.epoch for each in second.history.records] == [0, 1, 2, 3, 4, 5]
     assert same(whole.model.state_dict(), second.model.state_dict())
     assert not Path(second.last_model_file).exists()
     # The best epoch's weights are the first one's, in both.

@@ -37,6 +37,6 @@ def test_a_run_ends_where_torch_rechubs_does(method, tmp_path):
     for space, (low, high) in BANDS.items():
         assert low <= found[f"{space}/auc"] <= high, (space, found)
     assert score > 0.66
-    assert 5 <= len(trainer.records) <= 50
+    assert 5 <= len(trainer.history.records) <= 50
     # Trained where users click what they like, both predict too much for all exposures; ESMM far less so.
     assert (1.1 if method == "ESMM" else 1.5) < found["cvr/oracle/calibration"] < 2.5

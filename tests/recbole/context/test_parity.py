@@ -104,7 +104,7 @@ def test_a_whole_epoch_reports_what_torch_rechubs_trainer_reports(prepare, batch
     )
     total = run.trainer._train_epoch(run.train, 0)
     losses, factors, diagnostics = trainer._train_one_epoch(rechub.TensorLoader(x, y, batch_size=64), 0)
-    (record,) = run.trainer.records
+    (record,) = run.trainer.history.records
     assert record.losses == pytest.approx(losses, rel=1e-5)
     assert record.factors == pytest.approx(factors, rel=1e-4)
     assert record.diagnostics == diagnostics

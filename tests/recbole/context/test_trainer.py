@@ -87,7 +87,9 @@ def test_every_method_learns_and_is_evaluated_in_every_space(method, prepare):
     assert set(result) == set(best) == set(metrics)
     assert score == best["cvr/click/auc"] > 0.6
     assert all(math.isfinite(value) for value in result.values())
-    assert [record.epoch for record in run.trainer.records] == list(range(len(run.trainer.history)))
+    records = run.trainer.history.records
+    assert [record.epoch for record in records] == list(range(len(records)))
+    assert set(records[-1].metrics) == set(metrics)
 
 
 def test_phases_step_one_after_another_and_move_what_they_declare(prepare, spied):
@@ -100,7 +102,7 @@ def test_phases_step_one_after_another_and_move_what_they_declare(prepare, spied
     # Each phase minimises one term; the second sees what the first has moved.
     expected = sum(first["ctr"] + second["cvr"] for first, second in zip(seen[::2], seen[1::2], strict=True))
     assert total == pytest.approx(expected, rel=1e-5)
-    (record,) = run.trainer.records
+    (record,) = run.trainer.history.records
     assert record.diagnostics == {"clicks": run.train.dataset.inter_feat["click"].sum().item()}
 
 
@@ -165,7 +167,7 @@ def test_the_best_epochs_model_is_evaluated_though_its_parameters_were_replaced_
 def test_early_stopping_follows_any_metric_in_its_direction(key, bigger, prepare):
     run = prepare(models.ESMM, epochs=12, stopping_step=1, valid_metric=key, learning_rate=0.1)
     score, best = run.trainer.fit(run.train, run.valid)
-    values = [entry["valid_score"] for entry in run.trainer.history]
+    values = [record.value for record in run.trainer.history.records]
     assert score == (max if bigger else min)(values) == best[key.lower()]
     assert len(values) < 12 or "f1" in key, "it stopped (a rounded F1 has ties, which RecBole takes for better)"
     assert run.trainer.evaluate(run.valid)[key.lower()] == score, "and evaluates the best epoch"
@@ -223,8 +225,7 @@ def test_a_resumed_training_ends_as_one_that_was_not_interrupted(method, weighti
     second = prepare(models.model_class(method), **keys)
     second.trainer.resume_checkpoint(first.trainer.saved_model_file)
     second.trainer.fit(second.train, second.valid)
-    assert [e["valid_score"] for e in second.trainer.history] == [e["valid_score"] for e in whole.trainer.history]
-    assert second.trainer.records == whole.trainer.records
+    assert second.trainer.history == whole.trainer.history
     for name, value in second.model.state_dict().items():
         torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=0, atol=0, equal_nan=True)
 
@@ -276,7 +277,7 @@ def test_an_undefined_watched_metric_is_an_error_before_training(prepare, shop):
     run = prepare(models.ESMM, log=log)
     with pytest.raises(TrainingError, match="cvr/click/auc is undefined on the validation data of 90 rows"):
         run.trainer.fit(run.train, run.valid)
-    assert run.trainer.records == []
+    assert run.trainer.history.records == []
     no_truth = prepare(models.ESMM, COUNTERFACTUAL_FIELD=None, drop_columns=["truth"], valid_metric="cvr/oracle/auc")
     with pytest.raises(TrainingError, match=r"needs the label column 'counterfactual'; .* set COUNTERFACTUAL_FIELD"):
         no_truth.trainer.fit(no_truth.train, no_truth.valid)
@@ -312,7 +313,7 @@ def test_mixed_precision_runs_the_network_in_half_and_the_losses_in_full(prepare
     assert set(halves) == {torch.bfloat16}
     full = prepare(class_of(Watching), epochs=1)
     full.trainer.fit(full.train, full.valid)
-    here, there = run.trainer.records[0].losses, full.trainer.records[0].losses
+    here, there = run.trainer.history.records[0].losses, full.trainer.history.records[0].losses
     assert here == pytest.approx(there, rel=0.02)
     assert here != there
 
@@ -325,13 +326,13 @@ def test_loss_terms_factors_and_state_are_logged(prepare, caplog):
         run.trainer.fit(run.train, run.valid)
     assert {"Train/loss/ctr", "Train/loss/cvr", "Train/factor/cvr", "Loss/Train"} <= set(written)
     assert [step for step, _ in written["Train/loss/ctr"]] == [0, 1]
-    assert written["Train/loss/ctr"][0][1] == run.trainer.records[0].losses["ctr"]
+    assert written["Train/loss/ctr"][0][1] == run.trainer.history.records[0].losses["ctr"]
 
 
 def test_without_a_validation_part_all_epochs_run(prepare):
     run = prepare(models.ESMM, epochs=3)
     run.trainer.fit(run.train)
-    assert len(run.trainer.records) == 3
+    assert len(run.trainer.history.records) == 3
     assert np.isfinite(run.trainer.evaluate(run.test)["cvr/click/auc"])
 
 
@@ -345,5 +346,5 @@ def test_everything_is_on_the_configured_device(method, prepare):
         away.trainer.fit(away.train, away.valid, saved=False)
         found = away.trainer.evaluate(away.test, load_best_model=False)
     assert found == here.trainer.evaluate(here.test, load_best_model=False)
-    for one, other in zip(here.trainer.records, away.trainer.records, strict=True):
+    for one, other in zip(here.trainer.history.records, away.trainer.history.records, strict=True):
         assert one.losses == pytest.approx(other.losses, rel=1e-6)

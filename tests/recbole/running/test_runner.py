@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,14 @@ def test_a_run_folder_tells_what_was_done(brief, tmp_path):
     metrics = folder.read_json("metrics.json")
     assert metrics["values"] == {f"full/{name}": value for name, value in result.test_result.items()}
     assert metrics["protocol"]["split"] == {"RS": [0.8, 0.1, 0.1]}
-    assert metrics["data"]["users"] == 60
-    assert sum(metrics["data"][part] for part in ("train", "valid", "test")) == metrics["data"]["interactions"]
+    assert metrics["valid"] == {f"full/{name}": value for name, value in result.best_valid_result.items()}
+    assert metrics["data"]["log"]["users"] == 60
+    assert sum(metrics["data"][part]["rows"] for part in ("train", "valid", "test")) == metrics["data"]["log"]["rows"]
     history = folder.read_json("history.json")
     assert history["stopped"] == result.stopped == "all epochs"
     assert [each["epoch"] for each in history["epochs"]] == [0, 1]
-    assert history["epochs"] == [dict(each) for each in result.history] == records
+    assert history["epochs"] == [asdict(record) for record in result.history.records]
+    assert result.history.records == records
     assert not (tmp_path / "saved").exists()
     assert not (tmp_path / "log_tensorboard").exists()
 
@@ -180,7 +183,7 @@ def test_ctrl_c_keeps_the_best_weights_and_the_run_goes_on_from_there(at, brief,
     step, steps = torch.optim.Adam.step, []
 
     def interrupt(record) -> None:
-        if record["epoch"] == at:
+        if record.epoch == at:
 
             def stop(*args, **options):
                 torch.optim.Adam.step = step
@@ -193,12 +196,12 @@ def test_ctrl_c_keeps_the_best_weights_and_the_run_goes_on_from_there(at, brief,
         cut = run("BPR", config_dict=brief, out="cut", on_epoch=interrupt)
     finally:
         torch.optim.Adam.step = step
-    assert (cut.stopped, len(cut.history)) == ("interrupted", at + 1)
+    assert (cut.stopped, len(cut.history.records)) == ("interrupted", at + 1)
     assert json.loads((tmp_path / "cut" / "history.json").read_text())["stopped"] == "interrupted"
     assert cut.test_result is not None
     resumed = run(resume="cut", out="resumed")
     assert dict(resumed) == dict(whole)
-    assert resumed.history == whole.history
+    assert resumed.history.records == whole.history.records
     states = [load_checkpoint(tmp_path / name / "checkpoint.pth") for name in ("whole", "resumed")]
     assert all(torch.equal(value, states[1]["state_dict"][key]) for key, value in states[0]["state_dict"].items())
     assert load_yaml(tmp_path / "cut" / "config.yaml") == load_yaml(tmp_path / "resumed" / "config.yaml")
@@ -224,7 +227,7 @@ def test_what_is_left_of_a_run_that_was_killed_goes_on(brief, tmp_path):
         pass
 
     def kill(record) -> None:
-        if record["epoch"] == 2:
+        if record.epoch == 2:
             raise Killed
 
     with pytest.raises(Killed):
@@ -262,7 +265,7 @@ def test_data_and_model_come_back_from_a_checkpoint(way, brief):
 
 
 def result_size(result) -> int:
-    return RunFolder.open(result.folder).read_json("metrics.json")["data"]["train"]
+    return RunFolder.open(result.folder).read_json("metrics.json")["data"]["train"]["rows"]
 
 
 def test_a_registered_data_set_is_written_again_for_a_checkpoint(tmp_path, monkeypatch):
@@ -311,8 +314,8 @@ def test_pretrained_weights_are_read_and_nothing_else(brief, tmp_path):
     first = run("S3Rec", config_dict={**keys, **stages}, out="first")
     (weights,) = (tmp_path / "first").glob("S3Rec-*.pth")
     second = run("S3Rec", config_dict={**keys, "train_stage": "finetune", "pre_model_path": str(weights)}, out="second")
-    assert first.history
-    assert len(second.history) == 2
+    assert first.history.records
+    assert len(second.history.records) == 2
 
     class Evil:
         def __reduce__(self):

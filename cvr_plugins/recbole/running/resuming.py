@@ -1,0 +1,131 @@
+"""Taking up a run: the folder that a run works in, what is found in it, and what may differ the second time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config as RecBoleConfig
+
+from cvr_plugins.config import ConfigError
+from cvr_plugins.files import check_new
+from cvr_plugins.recbole.compat._loading import load_checkpoint
+from cvr_plugins.recbole.running._yaml import read_yaml
+from cvr_plugins.recbole.running.config import Config, to_dict
+from cvr_plugins.training.run_folder import write_yaml
+
+FRAMEWORK = "recbole"
+CHECKPOINT = "checkpoint.pth"
+
+_MAY_CHANGE = frozenset(
+    [
+        "epochs",
+        "stopping_step",
+        "checkpoint_dir",
+        "data_path",
+        "dataset",
+        "device",
+        "gpu_id",
+        "use_gpu",
+        "worker",
+        "framework",
+        "threads",
+        "show_progress",
+        "state",
+        "log_wandb",
+        "wandb_project",
+        "dataset_save_path",
+        "dataloaders_save_path",
+    ]
+)
+"""Keys that may differ where training is taken up: the training so far would not have been another."""
+
+
+def work_folder(out: Path) -> Path:
+    """Return the folder beside `out` that is worked in until all is done."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def new_work_folder(out: Path, config: RecBoleConfig, resume: Path | None) -> tuple[Path, Path | None]:
+    """Make the folder that a run is to work in.
+
+    Parameters
+    ----------
+    out
+        The run folder that is to be written in the end.
+    config
+        Written into it, so that a run that is cut off can be taken up from there.
+    resume
+        A checkpoint to be taken up, None for a new training; copied into the folder with the one after its last epoch.
+
+    Returns
+    -------
+    work
+        The folder.
+    resume
+        The copy of the checkpoint, None without one.
+
+    Raises
+    ------
+    ConfigError
+        If it is there already.
+    TargetError
+        If `out` is, or cannot be written.
+    """
+    check_new(out)
+    work = work_folder(out)
+    if work.exists():
+        raise ConfigError(
+            f"{str(work)!r} is left of a run that was cut off; resume it into another folder, or remove it, or name "
+            "another place."
+        )
+    work.mkdir(parents=True)
+    write_yaml(work / "config.yaml", settings(config))
+    if resume is None:
+        return work, None
+    stem, suffix = os.path.splitext(resume.name)
+    own_stem, own_suffix = os.path.splitext(CHECKPOINT)
+    for infix in ("", ".last"):
+        file = resume.with_name(f"{stem}{infix}{suffix}")
+        if file.is_file():
+            shutil.copyfile(file, work / f"{own_stem}{infix}{own_suffix}")
+    return work, work / CHECKPOINT
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """Return what stands in a run folder's config.yaml, from which the run can be repeated."""
+    return {"framework": FRAMEWORK, **to_dict(config)}
+
+
+def configuration(path: Path) -> Config:
+    """Return the configuration of a run folder, or of what is left of a run that was cut off."""
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(
+            f"{str(path)!r} is not the folder of a run: it has no config.yaml; give the configuration, too."
+        )
+    return Config(config_dict={key: value for key, value in read_yaml(file).items() if key != "framework"})
+
+
+def checkpoint_of(path: str | Path) -> Path:
+    """Return the checkpoint that is meant by its own path or by that of its run folder."""
+    return Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+
+
+def check_same(config: RecBoleConfig, checkpoint: Path) -> None:
+    """Raise ConfigError where the run that a checkpoint is of was configured as another training."""
+    before = load_checkpoint(checkpoint, config.model_class)["config"].final_config_dict
+    now = config.final_config_dict
+    for key in sorted({*before, *now} - _MAY_CHANGE):
+        if before.get(key) != now.get(key):
+            raise ConfigError(
+                f"The run to be resumed had {key}: {before.get(key)!r}, and now it is {now.get(key)!r}; "
+                "only epochs, stopping_step and where things are may change."
+            )
+
+
+def resumable(folder: Path) -> str:
+    """Return the sentence that says how training is taken up from what is in a folder."""
+    return f"{folder} holds what was trained before that: 'cvr-plugins run --resume {folder}' goes on from there."

@@ -1,0 +1,40 @@
+"""Whose code it was that failed in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cvr_plugins.plugins import one_line, sentence
+from cvr_plugins.training.step import TrainingError
+
+OURS = (None, "builtin", "recbole")
+"""Owners whose errors are let through as they are: nobody, this package, RecBole."""
+
+
+@contextmanager
+def blamed(
+    name: str, plugin: str | None, doing: str = "training", kind: type[Exception] = TrainingError
+) -> Iterator[None]:
+    """Say of an error in a plugin's model which plugin that is.
+
+    Parameters
+    ----------
+    name, plugin
+        The model's, and its owner's.
+    doing
+        What raised, for the message.
+    kind
+        Of the error that is raised in its place.
+
+    Raises
+    ------
+    Exception
+        Of `kind`, in place of an error that neither is one of this package nor comes from a model of `OURS`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if plugin in OURS or type(error).__module__.startswith("cvr_plugins."):
+            raise
+        raise kind(f"{name} (plugin {plugin}): {doing} raised {sentence(one_line(error))}") from error
