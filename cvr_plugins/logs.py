@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cvr_plugins.config import FIELD_KEYS, KEYS, Config, ConfigError
-from cvr_plugins.data import FunnelLog, Schema, read_table
+from cvr_plugins.data import FunnelLog, Schema
 from cvr_plugins.data.atomic import AtomicFiles
 from cvr_plugins.data.errors import did_you_mean, quoted
 from cvr_plugins.data.source import SUFFIXES, Source, is_hidden, parquet_files
+from cvr_plugins.data.tables import read_source
 
 _ROLES = {
     "user": "USER_ID_FIELD",
@@ -140,7 +141,7 @@ def _read(path: Path, config: Config) -> FunnelLog:
         return files.read(**roles)
     table = Source.open(path, encoding=config["encoding"])
     _check_columns(path, table.header.names, config)
-    return read_table(table, **roles)
+    return read_source(table, **roles)
 
 
 def _check_columns(path: Path, present: Sequence[str], config: Config) -> None:

@@ -10,6 +10,7 @@ script then writes a fingerprint of all signatures into that entry, so that edit
 import argparse
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -98,7 +99,7 @@ def members(cls):
             if name.startswith("_"):
                 continue
             value = inspect.getattr_static(base, name, None)
-            if isinstance(value, property):
+            if isinstance(value, (property, functools.cached_property)):
                 found[name] = ": property"
             elif isinstance(value, (classmethod, staticmethod)):
                 found[name] = signature(value.__func__)

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 1 << 20
 
 
 def read_table(
-    path: str | Path | Source,
+    path: str | Path,
     schema: Schema | None = None,
     *,
     name: str | None = None,
@@ -39,13 +39,13 @@ def read_table(
     Parameters
     ----------
     path
-        The file, or what is open already.
+        The file or the directory.
     schema
         Which column plays which part; None to infer it from the header and `roles`.
     name
         Of the log, the file's if None.
     encoding
-        Of a text file that is not open yet.
+        Of a text file.
     **roles
         Keywords of `infer_schema` (`user=`, `item=`, `click=`, ...).
 
@@ -54,7 +54,11 @@ def read_table(
     DataError
         If the file cannot be read or the log fails a check (see `FunnelLog.from_frame`).
     """
-    source = path if isinstance(path, Source) else Source.open(path, encoding=encoding)
+    return read_source(Source.open(path, encoding=encoding), schema, name=name, **roles)
+
+
+def read_source(source: Source, schema: Schema | None = None, *, name: str | None = None, **roles: Any) -> FunnelLog:
+    """Read a funnel log from a table that is open already; all else is as of `read_table`."""
     if schema is None:
         check_options(roles)
         schema = infer_schema(source.header, **roles)
