@@ -166,7 +166,7 @@ class SafeCheckpoints:
             record, best = self.history.records[-1], self.best_valid_score
             self._valid_result = storable(dict(result))
             record.value, record.metrics = float(score), self.valid_metrics(self._valid_result)
-            record.improved = score >= best if self.valid_metric_bigger else score <= best
+            record.improved = bool(score >= best if self.valid_metric_bigger else score <= best)
             if self.on_epoch is not None:
                 self.on_epoch(record)
         return score, result

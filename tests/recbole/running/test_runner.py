@@ -134,6 +134,7 @@ def test_a_run_folder_tells_what_was_done(brief, tmp_path):
     assert [each["epoch"] for each in history["epochs"]] == [0, 1]
     assert history["epochs"] == [asdict(record) for record in result.history.records]
     assert result.history.records == records
+    assert [type(each["improved"]) for each in history["epochs"]] == [bool, bool]
     assert not (tmp_path / "saved").exists()
     assert not (tmp_path / "log_tensorboard").exists()
 
