@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CUT = "..."
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 SCRIPT = re.compile(r"(This is \[`(examples/\w+\.py)`\](?:(?!```).)*```python\n).*?```", re.DOTALL)
 METHODS = re.compile(r"(<!-- methods: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
@@ -30,11 +31,13 @@ def run(command: str, folder: str) -> str:
 
 
 def with_outputs(block: str, folder: str) -> str:
+    """Return a console block with what its commands print; where a line of dots stands, as much as stands before it."""
     lines = []
-    for line in block.splitlines():
-        if line.startswith("$ "):
-            lines += [line, run(line[2:], folder)]
-    return "```console\n" + "\n".join(filter(None, lines)) + "\n```"
+    for entry in re.split(r"^(?=\$ )", block, flags=re.MULTILINE)[1:]:
+        command, *shown = entry.splitlines()
+        printed = run(command[2:], folder).splitlines()
+        lines += [command, *(printed[: shown.index(CUT)] + [CUT] if CUT in shown else printed)]
+    return "```console\n" + "\n".join(lines) + "\n```"
 
 
 def methods_table() -> str:
