@@ -109,19 +109,20 @@ def test_binary_entropy_and_its_gradient(dtype):
 
 @dtypes
 @pytest.mark.parametrize("floor", [0.01, 0.3, 1.0])
-def test_propensity_and_variance_weight(floor, dtype):
+def test_the_propensity_and_the_weights_of_variance_and_bias(floor, dtype):
     values = [torch.tensor(z, dtype=dtype).item() for z in LOGITS]
     z = column(values, dtype).requires_grad_()
     clipped = [max(sigmoid(v), Decimal(floor)) for v in values]
     assert_digits(F.propensity(z, floor), clipped, dtype, absolute=0)
-    weight = F.variance_weight(z, floor)
-    for got, p, v in zip(weight.tolist(), clipped, values, strict=True):
-        # Above the floor even 1 - p keeps its digits; a float32 below 1e-38 is 0.
-        want = float(min(1 - sigmoid(v), 1 - Decimal(floor)) / p**2)
-        assert got == pytest.approx(want, rel=3e-6, abs=1e-37)
-        assert got >= 0
     assert not F.propensity(z, floor).requires_grad
-    assert not weight.requires_grad
+    for power, weigh in ((1, F.variance_weight), (2, F.bias_weight)):
+        weight = weigh(z, floor)
+        assert not weight.requires_grad
+        for got, p, v in zip(weight.tolist(), clipped, values, strict=True):
+            # Above the floor even 1 - p keeps its digits; a float32 below 1e-38 is 0.
+            want = float(min(1 - sigmoid(v), 1 - Decimal(floor)) ** power / p ** (power + 1))
+            assert got == pytest.approx(want, rel=6e-6, abs=1e-37)
+            assert got >= 0
 
 
 def test_masked_mean_divides_by_the_masked_rows_and_survives_none():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cvr_plugins.contracts import Backbone, Layout
-from cvr_plugins.options import check_number
+from cvr_plugins.options import check_choice, check_flag, check_number
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -60,9 +60,9 @@ class MLP(Backbone):
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"Unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}.")
+        check_choice("activation", activation, list(ACTIVATIONS))
         check_number("dropout", dropout, low=0, high=1, open_high=True)
+        check_flag("batch_norm", batch_norm)
         layers: list[nn.Module] = []
         width = layout.width
         for dim in check_dims(dims):

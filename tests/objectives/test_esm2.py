@@ -49,14 +49,13 @@ def esm2_twin(options):
     return twin
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "options",
     [{}, {"weight_ctr": 0.5, "weight_ctavr": 2, "weight_ctcvr": 3}, {"weight_ctavr": 0}, {"weight_ctr": 0}],
     ids=str,
 )
-def test_equals_its_numpy_twin(options, seed, random_batch, assert_twin):
-    logits, labels = random_batch(ESM2.heads, seed)
+def test_equals_its_numpy_twin(options, random_batch, assert_twin):
+    logits, labels = random_batch(ESM2.heads, 0)
     assert_twin(ESM2(**options), logits, labels, esm2_twin(options))
 
 
@@ -77,10 +76,6 @@ def test_predictions_by_hand(outputs):
     assert predicted["cvr"].tolist() == pytest.approx(HAND_CVR)
     assert predicted["ctcvr"].tolist() == pytest.approx([1 / 4, 1 / 4, 3 / 8, 7 / 64])
     assert predicted["ctavr"].tolist() == pytest.approx([1 / 4, 1 / 8, 3 / 8, 3 / 16])
-
-
-def test_the_heads_are_the_four_probabilities_of_the_paper():
-    assert ESM2.heads == HEADS
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -152,9 +147,6 @@ def test_the_ctcvr_loss_keeps_its_digits_where_probabilities_round(signs, conver
 
 def test_without_an_action_column_the_error_names_both_frameworks_options(outputs):
     labels = Labels(torch.ones(4), torch.ones(4))
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    message = "ESM2 needs the label column 'action'; got 'click', 'conversion'.*label_columns .*ACTION_FIELD"
+    with pytest.raises(ValueError, match=message):
         ESM2().loss(outputs(HAND_LOGITS), labels)
-    assert str(caught.value) == (
-        "ESM2 needs the label column 'action'; got 'click', 'conversion'. "
-        "Add it to label_columns (torch-rechub) or set ACTION_FIELD (RecBole)."
-    )

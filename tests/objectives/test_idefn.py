@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -97,9 +96,8 @@ def test_hand_worked_batch_of_four():
 
 
 @pytest.mark.parametrize(("alpha", "gamma", "kappa"), [(0.8, 30.0, 0.1), (0.3, 7.0, 0.2), (1.0, 1.0, 0.1)])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_loss_and_gradients_are_those_of_a_numpy_twin(alpha, gamma, kappa, seed):
-    rng, encoder = np.random.default_rng(seed), Encoder()
+def test_loss_and_gradients_are_those_of_a_numpy_twin(alpha, gamma, kappa):
+    rng, encoder = np.random.default_rng(0), Encoder()
     objective = filled(IdeFN(alpha=alpha, gamma=gamma, kappa=kappa), encoder)
     x, y = draw_batch(rng, rows=200)
     out = outputs(encoder, x, rng)
@@ -145,35 +143,6 @@ def test_no_gradient_flows_through_the_matching():
     assert encoder.item.weight.grad is None
 
 
-def test_declared_stops_hold():
-    encoder = Encoder()
-    objective = filled(IdeFN(), encoder)
-    x, y = draw_batch(np.random.default_rng(1))
-    out = outputs(encoder, x)
-    terms = objective.loss(out, y)
-    assert set(objective.stops) == set(terms)
-    for name, heads in objective.stops.items():
-        for head in ("ctr", "cvr"):
-            (grad,) = torch.autograd.grad(terms[name], out.logits[head], retain_graph=True, allow_unused=True)
-            moved = grad is not None and bool(grad.any())
-            assert moved == (head not in heads), (name, head)
-
-
-def test_loss_is_pure():
-    encoder = Encoder()
-    objective = filled(IdeFN(), encoder)
-    x, y = draw_batch(np.random.default_rng(1))
-    out = outputs(encoder, x)
-    state, random = copy.deepcopy(objective.state_dict()), torch.get_rng_state()
-    first = objective.loss(out, y)
-    objective.diagnostics(out, y)
-    second = objective.loss(out, y)
-    assert {name: t.item() for name, t in first.items()} == {name: t.item() for name, t in second.items()}
-    assert state.keys() == objective.state_dict().keys()
-    assert all(torch.equal(value, objective.state_dict()[name]) for name, value in state.items())
-    assert torch.equal(random, torch.get_rng_state())
-
-
 def test_without_unclicked_rows_it_is_the_click_space_loss_exactly():
     encoder = Encoder()
     objective = IdeFN(unclicked=False, alpha=0.7, gamma=11.0)
@@ -207,65 +176,6 @@ def test_without_the_ctr_task_there_is_no_ctr_head():
     assert {name: t.item() for name, t in objective.loss(out, y).items()} == {
         name: expected[name].item() for name in ("cvr", "unclicked")
     }
-
-
-EDGES = {
-    "no click": ([0] * 8, [0] * 8),
-    "all clicked": ([1] * 8, [0, 1] * 4),
-    "all converted": ([1] * 8, [1] * 8),
-    "no conversion": ([0, 1] * 4, [0] * 8),
-    "one unclicked row": ([0], [0]),
-    "one converted row": ([1], [1]),
-    "one unclicked beside one converted": ([0, 1], [0, 1]),
-}
-
-
-@pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("memory", ["empty", "filled"])
-@pytest.mark.parametrize("logit", [0.0, 50.0, -50.0])
-@pytest.mark.parametrize("train_ctr", [True, False])
-def test_loss_and_gradients_are_finite_on_edge_batches(edge, memory, logit, train_ctr):
-    encoder = Encoder().float()
-    objective = IdeFN(train_ctr=train_ctr)
-    if memory == "filled":
-        filled(objective, encoder)
-    click, conversion = EDGES[edge]
-    y = labels(click, conversion)
-    y = Labels(y.click.float(), y.conversion.float())
-    x = {"user": torch.arange(len(click)), "item": torch.arange(len(click))}
-    logits = {head: torch.full((len(click),), logit, requires_grad=True) for head in objective.heads}
-    out = Outputs(logits, encoder(x), {}, embed=encoder)
-    terms = objective.loss(out, y)
-    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
-    sum(terms.values()).backward()
-    assert all(z.grad.isfinite().all() for z in logits.values())
-    objective.after_batch(out, y, x)
-    assert all(math.isfinite(value) for value in objective.diagnostics(out, y).values())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"alpha": 0}, r"alpha must be a number in \(0, 1\]; got 0"),
-        ({"alpha": 1.1}, "alpha must be"),
-        ({"gamma": 0}, "gamma must be a finite number above 0"),
-        ({"kappa": 0.0}, r"kappa must be a number in \(0, 1\); got 0.0"),
-        ({"kappa": 1.0}, "kappa must be"),
-        ({"memory_size": 0}, "memory_size must be a whole number of at least 1; got 0"),
-        ({"memory_size": 2.0}, "memory_size must be a whole number of at least 1; got 2.0"),
-        ({"memory_size": True}, "memory_size must be"),
-        ({"regularization": -1}, "regularization must be"),
-        ({"outer_steps": 0}, "outer_steps must be"),
-        ({"max_iterations": "9"}, "max_iterations must be"),
-        ({"tolerance": math.nan}, "tolerance must be"),
-        ({"relabel": "max"}, "relabel must be one of 'mass', 'argmax'; got 'max'"),
-        ({"train_ctr": 0}, "train_ctr must be true or false"),
-        ({"unclicked": "no"}, "unclicked must be true or false"),
-    ],
-)
-def test_impossible_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        IdeFN(**options)
 
 
 def test_outputs_without_embed_are_refused_once_the_memory_is_needed():

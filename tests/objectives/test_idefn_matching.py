@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import io
-import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from torch import nn
 
 from cvr_plugins.architectures import MLP, Towers
 from cvr_plugins.contracts import Labels, Layout, Outputs
-from cvr_plugins.methods import METHODS
 from cvr_plugins.model import CVRModel
 from cvr_plugins.objectives import IdeFN
 from cvr_plugins.transport import pseudo_positives, relaxed_partial_transport, squared_distances
@@ -96,8 +93,7 @@ def test_pseudo_labels_are_those_of_transport_from_memory_and_batch(relabel):
         remember(model, x, y)
 
 
-@pytest.mark.parametrize("option", ["kappa", "regularization", "outer_steps", "max_iterations", "tolerance"])
-def test_every_option_of_the_transport_reaches_it(option, monkeypatch):
+def test_every_option_of_the_transport_reaches_it(monkeypatch):
     given = {"kappa": 0.11, "regularization": 0.7, "outer_steps": 3, "max_iterations": 17, "tolerance": 1e-3}
     seen = {}
 
@@ -108,7 +104,7 @@ def test_every_option_of_the_transport_reaches_it(option, monkeypatch):
     monkeypatch.setattr("cvr_plugins.objectives.idefn.relaxed_partial_transport", spy)
     x, y, _ = draw_batch(np.random.default_rng(0))
     make_model(**given).loss_terms(x, y)
-    assert seen[option] == given[option]
+    assert seen == given
 
 
 def test_positives_are_the_newest_and_at_most_memory_size():
@@ -176,9 +172,8 @@ def found_among_planted(model, batches):
 @pytest.mark.parametrize(
     ("conversions", "least_precision", "least_recall"), [(1, 0.7, 0.65), (8, 0.85, 0.8), (40, 0.9, 0.75)]
 )
-@pytest.mark.parametrize("seed", [0, 1])
-def test_planted_false_negatives_are_found(conversions, least_precision, least_recall, seed):
-    rng, model = np.random.default_rng(seed), make_model(seed)
+def test_planted_false_negatives_are_found(conversions, least_precision, least_recall):
+    rng, model = np.random.default_rng(0), make_model()
     for _ in range(12):
         x, y, _ = draw_batch(rng, rows=2048, conversions=conversions)
         remember(model, x, y)
@@ -233,58 +228,6 @@ def test_batches_without_a_conversion_are_matched():
     assert recall > 0.6
 
 
-def train(model, optimizer, batches):
-    """Train as the trainers do; return the pseudo-labels on the way."""
-    found = []
-    for x, y, _ in batches:
-        out = model.outputs(x)
-        labels = model.objective.pseudo_labels(out, y)
-        found.append(None if labels is None else labels.numpy())
-        optimizer.zero_grad()
-        sum(model.objective.loss(out, y).values()).backward()
-        optimizer.step()
-        with torch.no_grad():
-            model.objective.after_batch(out, y, x)
-    return found
-
-
-def restored_from_file(model):
-    fresh, file = make_model(seed=1), io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    return fresh
-
-
-@pytest.mark.parametrize(
-    "restored", [restored_from_file, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
-)
-def test_a_resumed_run_is_the_uninterrupted_one(restored):
-    rng = np.random.default_rng(11)
-    batches = [draw_batch(rng, conversions=conversions) for conversions in (0, 3, 1, 0, 0, 2, 0)]
-    whole = make_model()
-    optimizer = torch.optim.Adam(whole.parameters(), lr=0.01)
-    expected = train(whole, optimizer, batches)
-
-    half = make_model()
-    optimizer = torch.optim.Adam(half.parameters(), lr=0.01)
-    found = train(half, optimizer, batches[:4])
-    resumed = restored(half)
-    resumed_optimizer = torch.optim.Adam(resumed.parameters(), lr=0.01)
-    resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    found += train(resumed, resumed_optimizer, batches[4:])
-
-    assert found[0] is None
-    assert expected[0] is None
-    assert sum(labels.sum() for labels in expected[4:]) > 0
-    for one, other in zip(found[1:], expected[1:], strict=True):
-        np.testing.assert_array_equal(one, other)
-    state, resumed_state = whole.state_dict(), resumed.state_dict()
-    assert state.keys() == resumed_state.keys()
-    assert all(torch.equal(value, resumed_state[name]) for name, value in state.items())
-    assert resumed.objective.memory_fill == 6
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_matching_on_a_gpu_is_that_on_the_cpu():
     rng, model = np.random.default_rng(4), make_model(kappa=0.03)
@@ -324,9 +267,3 @@ def test_diagnostics_report_memory_and_matching():
     figures = hurried.objective.diagnostics(hurried.outputs(x), y)
     assert figures["transport/marginal_error"] > 1e-6
     assert figures["transport/converged"] == 0
-
-
-def test_the_method_is_in_the_table():
-    (method,) = [method for method in METHODS if method.name == "IdeFN"]
-    assert method.objective is IdeFN
-    assert not method.defaults

@@ -1,4 +1,4 @@
-"""Weighted losses by a propensity that is known before training: NumPy twins, what they equal, what they refuse."""
+"""Weighted losses by a propensity that is known before training: what they equal, what they refuse."""
 
 from __future__ import annotations
 
@@ -23,100 +23,7 @@ def bce(p, y):
     return -(y * np.log(p) + (1 - y) * np.log(1 - p))
 
 
-def average(weights, values, options):
-    total = weights.sum() if options.get("self_normalized", False) else len(values)
-    return (weights * values).sum() / total if total else 0.0
-
-
-def clipped(labels, options):
-    return np.maximum(labels["propensity"], options.get("propensity_floor", 0.01))
-
-
-def ips_twin(options):
-    def twin(live, frozen, labels):
-        o, r = labels["click"], labels["conversion"]
-        return {"cvr": average(o / clipped(labels, options), bce(sigmoid(live["cvr"]), r), options)}
-
-    return twin
-
-
-def dr_twin(options):
-    def imputed(imputation, cvr):
-        if options.get("imputes", "error") == "error":
-            return np.log(1 + np.exp(imputation))
-        return bce(sigmoid(cvr), sigmoid(imputation))
-
-    def twin(live, frozen, labels):
-        o, r, p = labels["click"], labels["conversion"], clipped(labels, options)
-        constant = imputed(frozen["imputation"], live["cvr"])
-        corrected = constant.mean() + average(o / p, bce(sigmoid(live["cvr"]), r) - constant, options)
-        weights = o * (1 - p) / p**2 if options.get("imputation_weights") == "variance" else o / p
-        residual = bce(sigmoid(frozen["cvr"]), r) - imputed(live["imputation"], frozen["cvr"])
-        return {"cvr": corrected, "imputation": average(weights, residual**2, options)}
-
-    return twin
-
-
-def dcmt_twin(options):
-    def twin(live, frozen, labels):
-        o, r = labels["click"], labels["conversion"]
-        p, q = (
-            np.maximum(value, options.get("propensity_floor", 0.01))
-            for value in (labels["propensity"], 1 - labels["propensity"])
-        )
-        p_cvr, p_cf, p_ctr = (sigmoid(live[head]) for head in ("cvr", "counterfactual", "ctr"))
-        return {
-            "ctr": bce(p_ctr, o).mean(),
-            "cvr": average(o / p, bce(p_cvr, r), options),
-            "counterfactual": average((1 - o) / q, bce(p_cf, 1.0), options),
-            "constraint": 1e-3 * np.abs(1 - p_cvr - p_cf).mean(),
-        }
-
-    return twin
-
-
 WITHOUT_CTR = {"propensity": KNOWN, "train_ctr": False, "lambda_ctcvr": 0}
-IPS_OPTIONS = [{}, {"self_normalized": True}, {"propensity_floor": 0.4}]
-DR_OPTIONS = [
-    *IPS_OPTIONS,
-    {"imputes": "conversion"},
-    {"imputes": "conversion", "imputation_weights": "variance", "alternate": True, "propensity_floor": 0.3},
-    {"imputation_weights": "variance", "self_normalized": True},
-]
-
-
-@pytest.fixture
-def known_batch(random_batch):
-    """Logits and labels with a propensity that has nothing to do with the CTR head, its two ends among it."""
-
-    def make(heads, seed):
-        logits, labels = random_batch(heads, seed)
-        p = np.random.default_rng(seed + 100).random(len(labels["click"]))
-        p[:3] = 0.0, 1.0, 1e-3
-        return logits, {**labels, "propensity": p}
-
-    return make
-
-
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("options", IPS_OPTIONS, ids=str)
-def test_ips_equals_its_numpy_twin(options, seed, known_batch, assert_twin):
-    logits, labels = known_batch(("cvr",), seed)
-    assert_twin(IPS(**WITHOUT_CTR, **options), logits, labels, ips_twin(options))
-
-
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("options", DR_OPTIONS, ids=str)
-def test_dr_equals_its_numpy_twin(options, seed, known_batch, assert_twin):
-    logits, labels = known_batch(("cvr", "imputation"), seed)
-    assert_twin(DR(**WITHOUT_CTR, **options), logits, labels, dr_twin(options))
-
-
-@pytest.mark.parametrize("options", [{}, {"self_normalized": False}, {"propensity_floor": 0.3}], ids=str)
-def test_dcmt_equals_its_numpy_twin(options, known_batch, assert_twin):
-    logits, labels = known_batch(DCMT.heads, 4)
-    twin = dcmt_twin({"self_normalized": True, **options})
-    assert_twin(DCMT(propensity=KNOWN, lambda_ctcvr=0, **options), logits, labels, twin)
 
 
 @pytest.mark.parametrize("objective", [IPS, DR, DCMT])
@@ -143,10 +50,10 @@ def test_ips_with_the_true_propensity_is_unbiased_whatever_the_ctr_head_says():
 
 
 @pytest.mark.parametrize("objective", [IPS, DR, DCMT])
-@pytest.mark.parametrize("name", NAMES)
-def test_the_label_is_needed_where_the_propensity_is_not_the_towers(objective, name):
-    assert ("propensity" in objective(propensity=name).needs) == (name in PROPENSITIES)
-    assert objective(propensity=name).propensity == name
+def test_the_label_is_needed_where_the_propensity_is_not_the_towers(objective):
+    assert {name: "propensity" in objective(propensity=name).needs for name in NAMES} == {
+        name: name in PROPENSITIES for name in NAMES
+    }
 
 
 @pytest.mark.parametrize("objective", [IPS, DR, DCMT])
@@ -156,11 +63,10 @@ def test_a_batch_without_the_propensity_is_refused_by_name(objective, random_bat
         objective(propensity="uniform").loss(outputs(logits), labels_of(labels))
 
 
-@pytest.mark.parametrize("objective", [IPS, DR])
-@pytest.mark.parametrize("options", [{}, {"propensity": KNOWN}, {"lambda_ctcvr": 0}], ids=str)
-def test_without_the_ctr_task_there_is_no_p_ctr_to_weigh_with(objective, options):
+@pytest.mark.parametrize("options", [{"propensity": KNOWN}, {"lambda_ctcvr": 0}], ids=str)
+def test_without_the_ctr_task_there_is_no_p_ctr_to_weigh_with(options):
     with pytest.raises(ValueError, match=r"^train_ctr=False needs a propensity .* lambda_ctcvr=0"):
-        objective(train_ctr=False, **options)
+        IPS(train_ctr=False, **options)
 
 
 def test_without_the_ctr_task_nothing_names_its_head():
@@ -184,9 +90,3 @@ def test_self_normalised_by_a_uniform_propensity_it_is_naive(rows, random_batch,
     terms = alone.loss(outputs({"cvr": logits["cvr"]}), labels_of(labels))
     assert set(terms) == {"cvr"}
     assert terms["cvr"].item() == pytest.approx(naive.item(), rel=1e-12)
-
-
-@pytest.mark.parametrize("value", ["ctr_towr", None, 1])
-def test_an_unknown_propensity_is_refused(value):
-    with pytest.raises(ValueError, match=r"^propensity must be one of 'ctr_tower', 'logistic_ids'"):
-        IPS(propensity=value)

@@ -52,8 +52,7 @@ def tdr_twin(floor=0.01, known=False):
     return twin
 
 
-@pytest.mark.parametrize("clicks", ["some", "none", "all"])
-@pytest.mark.parametrize("floor", [0.01, 0.3, 0.8])
+@pytest.mark.parametrize(("floor", "clicks"), [(0.01, "some"), (0.3, "some"), (0.8, "all"), (0.01, "none")])
 @pytest.mark.parametrize("known", [False, True])
 def test_tdr_equals_its_numpy_twin(known, floor, clicks, random_batch, assert_twin):
     logits, labels = random_batch(TargetedDR.heads, 3)
