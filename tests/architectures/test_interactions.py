@@ -60,10 +60,10 @@ def _numpy_cross(state: Any, x: np.ndarray, layers: int, low_rank: bool) -> np.n
     return crossed
 
 
-@pytest.mark.parametrize("layout", [FIELDS, MIXED])
-@pytest.mark.parametrize("structure", ["stacked", "parallel"])
-@pytest.mark.parametrize("rank", [None, 2])
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(
+    ("layout", "structure", "rank", "layers"),
+    [(FIELDS, "stacked", None, 1), (MIXED, "parallel", 2, 1), (FIELDS, "parallel", None, 3), (MIXED, "stacked", 2, 3)],
+)
 def test_dcn_v2_matches_numpy(layout, structure, rank, layers, randomise, numpy_mlp, batch):
     model = DCNV2(layout, dims=(5, 4), n_cross_layers=layers, structure=structure, rank=rank)
     state = randomise(model)
@@ -88,7 +88,7 @@ def test_dcn_v2_cross_layer_of_a_row_worked_by_hand():
     assert model(torch.tensor([[2.0, 3.0]])).tolist() == [[46.0, 9.0]]
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 3])
 def test_dcn_v2_cross_network_is_a_polynomial_one_degree_above_its_layers(layers, randomise, batch):
     model = DCNV2(MIXED, dims=(), n_cross_layers=layers)
     randomise(model)
@@ -128,15 +128,8 @@ def test_the_deep_part_takes_the_mlps_options(backbone):
     [
         (lambda: DeepFM(MIXED), "one embedding size for all features; got field 0: 4, field 1: 2"),
         (lambda: DeepFM(Layout((4,), dense=3)), "at least two embedded features to interact; got 1"),
-        (lambda: DeepFM(Layout((), dense=3)), "at least two embedded features to interact; got 0"),
         (lambda: DeepFM(FIELDS, dims=(0,)), "dims must be a list of positive integers"),
-        (lambda: DeepFM(FIELDS, dropout=1.0), "dropout must be a number in .0, 1."),
-        (lambda: DCNV2(FIELDS, activation="step"), "Unknown activation 'step'"),
-        (lambda: DCNV2(FIELDS, structure="mixed"), "structure must be one of 'stacked', 'parallel'; got 'mixed'"),
-        (lambda: DCNV2(FIELDS, n_cross_layers=0), "n_cross_layers must be a whole number of at least 1; got 0"),
-        (lambda: DCNV2(FIELDS, n_cross_layers=2.0), "n_cross_layers must be a whole number of at least 1; got 2.0"),
         (lambda: DCNV2(FIELDS, rank=0), "rank must be a whole number of at least 1; got 0"),
-        (lambda: DCNV2(FIELDS, rank=True), "rank must be a whole number of at least 1; got True"),
         (lambda: DCNV2(FIELDS, rank=12), "rank must not exceed the width of the input, 11; got 12"),
     ],
 )

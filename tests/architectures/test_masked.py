@@ -160,8 +160,7 @@ def test_heads_reach_their_own_parameters_and_the_pair_what_it_shares():
     ) == len(parameters)
 
 
-@pytest.mark.parametrize("backbone", [MLP, DCNV2])
-@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("backbone", "fraction"), [(MLP, 0.0), (DCNV2, 0.5), (MLP, 0.9)])
 def test_every_fraction_shares_what_it_says_rounded_down(backbone, fraction):
     model = build(backbone=backbone, shared_fraction=fraction)
     for weight in model.architecture.weights():
@@ -222,8 +221,6 @@ def test_a_frozen_table_stays_frozen():
     ("heads", "options", "message"),
     [
         (("ctr", "cvr"), {}, r"heads 'cvr' and 'imputation'; got \['ctr', 'cvr'\].*MultiDR"),
-        (HEADS, {"shared_fraction": 1}, r"shared_fraction must be a number in \[0, 1\); got 1"),
-        (HEADS, {"shared_fraction": True}, "shared_fraction must be"),
         (HEADS, {"head_options": {"cvr": {"dims": [4]}}}, "cvr_params and imputation_params must give them the same"),
         (HEADS, {"head_options": {"cvrs": {}}}, "unknown heads"),
     ],
@@ -315,7 +312,7 @@ def test_what_both_models_dropped_is_nobodys():
     assert architecture.active("prediction") == {"total": 0.0, "shared": 0.0, "private": 0.0}
 
 
-@pytest.mark.parametrize("keep", [1.0, 0.9, 0.5, 0.123, 0.0])
+@pytest.mark.parametrize("keep", [1.0, 0.123, 0.0])
 def test_pruning_per_tensor_leaves_the_same_share_of_each(keep):
     architecture = build().architecture
     architecture.prune("prediction", keep, kinds=("embeddings", "linear"))
@@ -354,8 +351,7 @@ def single(weight, seed=0):
     return made, Coordinates(made, "cvr", shared=True)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("keep", [0.75, 0.5])
+@pytest.mark.parametrize(("share", "keep"), [(0.0, 0.75), (0.3, 0.5), (1.0, 0.75)])
 def test_the_score_equals_its_numpy_twin(share, keep):
     made, coordinates = single(torch.randn(4, 6, generator=torch.Generator().manual_seed(4)))
     prune([[coordinates]], 0.9, share)

@@ -1,4 +1,4 @@
-"""NCF: an MLP on two embeddings, by itself and in every architecture."""
+"""NCF: an MLP on two embeddings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvr_plugins.architectures import MLP, NCF, PLE, Masked, MMoE, SharedBottom, Towers
+from cvr_plugins.architectures import MLP, NCF
 from cvr_plugins.contracts import Layout
 
 TWO = Layout((4, 4), names=("user", "item"))
@@ -23,6 +23,7 @@ def test_it_is_the_mlp_of_the_published_shape():
     # With the logit's, three layers.
     assert [tuple(m.weight.shape) for m in linear] == [(4, 8), (4, 4)]
     assert ncf.output_dim == 4
+    assert any(isinstance(m, nn.BatchNorm1d) for m in NCF(TWO, batch_norm=True).modules())
 
 
 @pytest.mark.parametrize(
@@ -36,17 +37,3 @@ def test_it_is_the_mlp_of_the_published_shape():
 def test_other_inputs_than_two_embeddings_are_refused(layout, got):
     with pytest.raises(ValueError, match=f"takes two embeddings, of a user and an item; {got}.*inputs"):
         NCF(layout)
-
-
-def test_options_are_those_of_mlp():
-    with pytest.raises(ValueError, match="Unknown activation"):
-        NCF(TWO, activation="rel")
-    assert any(isinstance(m, nn.BatchNorm1d) for m in NCF(TWO, batch_norm=True).modules())
-
-
-@pytest.mark.parametrize("architecture", [Towers, SharedBottom, MMoE, PLE, Masked])
-def test_every_architecture_takes_it(architecture):
-    options = {"n_levels": 2} if architecture is PLE else {}
-    heads = ("ctr", "cvr", "imputation")
-    out = architecture(TWO, heads, backbone=NCF, **options)(torch.randn(6, 8))
-    assert all(z.shape == (6,) and torch.isfinite(z).all() for z in out.logits.values())

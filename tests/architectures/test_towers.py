@@ -31,16 +31,6 @@ def test_towers_match_numpy(batch_norm, randomise, numpy_mlp, batch):
     assert out.hidden["cvr"].shape == (7, 3)
 
 
-def test_every_parameter_belongs_to_one_tower():
-    model = Towers(LAYOUT, HEADS, backbone=MLP)
-    names = {id(p): name for name, p in model.named_parameters()}
-    for head in HEADS:
-        owned = {names[id(p)] for p in model.parameters_for([head])}
-        assert owned == {name for name in names.values() if name.split(".")[1] == head}
-        assert {names[id(p)] for p in model.parameters_for([head], shared=False)} == owned
-    assert model.parameters_for([], shared=True) == []
-
-
 def test_options_for_a_head_there_is_not_are_refused():
     with pytest.raises(ValueError, match=r"Options for unknown heads \['cvt'\]; this method's heads are"):
         Towers(LAYOUT, HEADS, backbone=MLP, head_options={"cvt": {"dims": (3,)}})
