@@ -19,8 +19,7 @@ def padding_share(batches, lengths):
     return 1 - int(lengths.sum()) / positions
 
 
-@pytest.mark.parametrize("window", [1, 3, 50])
-@pytest.mark.parametrize("n", [1, 16, 17, 1000])
+@pytest.mark.parametrize(("n", "window"), [(1, 1), (16, 3), (17, 50), (1000, 3)])
 def test_every_session_comes_once_per_epoch(n, window):
     sampler = LengthBucketSampler(lengths_like_sessions(n), 16, window=window, seed=3)
     for _ in range(3):
@@ -106,7 +105,6 @@ def test_a_data_loader_takes_it():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([], 4), "lengths of the sessions must be whole numbers"),
         ((torch.zeros(0, dtype=torch.int64), 4), "There is no session to make batches of"),
         (([1.5], 4), "lengths of the sessions must be whole numbers in 1 dimension"),
         (([3], 0), "batch_size must be a whole number of at least 1; got 0"),
@@ -117,15 +115,7 @@ def test_what_makes_no_batches_is_refused(arguments, message):
         LengthBucketSampler(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("window", 0, "window must be a whole number of at least 1; got 0"),
-        ("max_length", -1, "max_length must be a whole number of at least 1; got -1"),
-        ("seed", "7", "seed must be a whole number; got '7'"),
-        ("drop_last", None, "drop_last must be true or false; got None"),
-    ],
-)
-def test_options_out_of_range_are_refused(option, value, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("option", "value"), [("window", 0), ("max_length", -1), ("seed", "7"), ("drop_last", None)])
+def test_options_out_of_range_are_refused(option, value):
+    with pytest.raises(ValueError, match=f"^{option} must be .*; got {value!r}"):
         LengthBucketSampler([1, 2, 3], 2, **{option: value})

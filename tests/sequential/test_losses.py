@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from cvr_plugins.sequential import candidate_scores, catalogue_logsumexp, losses, masked_item_loss, partial_label_loss
 
 N_ITEMS = 12
-CHUNKS = [*range(1, N_ITEMS + 2), None]
+CHUNKS = [1, 5, N_ITEMS - 1, N_ITEMS + 1, None]
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_padded_candidates_are_harmless_whatever_the_scores():
     assert weight.grad[0] == 0
 
 
-@pytest.mark.parametrize("n_items", [0, 1, 14])
+@pytest.mark.parametrize("n_items", [1, 14])
 def test_a_catalogue_without_items_or_weights_is_refused(case, n_items):
     with pytest.raises(ValueError, match=f"n_items is {n_items}, the weights have 13 rows"):
         catalogue_logsumexp(case["hidden"], case["weight"], n_items=n_items)

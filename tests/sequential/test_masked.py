@@ -18,7 +18,7 @@ OPTIONS = {
     "attn_dropout_prob": 0.0,
     "initializer_range": 0.5,
 }
-HEADS = [{"tie_mlm": tied, "mlm_transform": transform} for tied in (True, False) for transform in (True, False)]
+HEADS = [{"tie_mlm": True, "mlm_transform": False}, {"tie_mlm": False, "mlm_transform": True}]
 
 
 def core_of(encoder=None, **options):
@@ -112,11 +112,6 @@ def test_chunks_change_nothing(sessions, make_generator):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: core_of(ft_ratio=-0.1), "ft_ratio must be a number in .0, 1.; got -0.1"),
-        (lambda: core_of(mask_ratio=1.0), "mask_ratio must be a number in .0, 1."),
-        (lambda: core_of(tie_mlm=None), "tie_mlm must be true or false; got None"),
-        (lambda: core_of(mlm_transform="on"), "mlm_transform must be true or false; got 'on'"),
-        (lambda: core_of(chunk_size=0), "chunk_size must be a whole number of at least 1; got 0"),
         (lambda: core_of({"max_length": 1}), "max_length must be at least 2"),
         (lambda: core_of().step(torch.full((2, 3), N_ITEMS)), f"hold the item id {N_ITEMS}, outside 0"),
         (

@@ -202,19 +202,15 @@ def through_a_file(core, fresh):
     return fresh
 
 
-@pytest.mark.parametrize("copied", ["state_dict", "deepcopy"])
-def test_a_resumed_run_equals_an_uninterrupted_one(copied, make_core, make_generator, sessions):
+def test_a_resumed_run_equals_an_uninterrupted_one(make_core, make_generator, sessions):
     options = {"alpha_new": 0.4, "encoder": {"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2}}
     whole, generator = make_core(**options), make_generator(0)
     optimiser = train(whole, sessions, 3, generator)
 
     state = copy.deepcopy(optimiser.state_dict())
-    if copied == "deepcopy":
-        resumed = copy.deepcopy(whole)
-    else:
-        # No sessions at hand: the state brings its label store along.
-        resumed = through_a_file(whole, PARSCore(make_core(**options).encoder, alpha_new=0.4))
-        assert len(resumed.labels) == len(whole.labels)
+    # No sessions at hand: the state brings its label store along.
+    resumed = through_a_file(whole, PARSCore(make_core(**options).encoder, alpha_new=0.4))
+    assert len(resumed.labels) == len(whole.labels)
     drawn, drawn_globally = generator.get_state(), torch.random.get_rng_state()
     train(whole, sessions, 3, generator, optimiser)
 
@@ -252,9 +248,7 @@ def test_half_precision_training_stays_near_to_single(projection_size, make_core
         ([24], [[1]], r"Session id 24 is outside 0 .. 23"),
         ([0, 0], None, "A session is twice among the ids"),
         ([0], [[20]], r"The sessions hold the item id 20, outside 0 .. 19"),
-        ([0], [[-1]], r"The sessions hold the item id -1"),
         ([0], [[1.0]], "The sessions must be whole numbers in 2 dimensions"),
-        ([], [], "The sessions must be whole numbers in 2 dimensions"),
     ],
 )
 def test_batches_that_make_no_sense_are_refused_and_change_nothing(ids, batch, message, make_core, sessions):
@@ -264,22 +258,6 @@ def test_batches_that_make_no_sense_are_refused_and_change_nothing(ids, batch, m
     with pytest.raises(ValueError, match=message):
         core.step(torch.tensor(ids), batch)
     assert torch.equal(core.labels.value, before)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("mask_ratio", 1, "mask_ratio must be a number in .0, 1.; got 1"),
-        ("mlm_weight", -0.1, "mlm_weight must be a finite number of at least 0; got -0.1"),
-        ("tie_mlm", "yes", "tie_mlm must be true or false; got 'yes'"),
-        ("alpha_new", 1.1, "alpha_new must be a number in .0, 1.; got 1.1"),
-        ("pll_order", "Paper", "pll_order must be one of 'paper', 'code'; got 'Paper'"),
-        ("chunk_size", 0, "chunk_size must be a whole number of at least 1; got 0"),
-    ],
-)
-def test_options_out_of_range_are_refused(option, value, message, make_core):
-    with pytest.raises(ValueError, match=message):
-        make_core(**{option: value})
 
 
 def test_store_and_encoder_must_be_of_one_catalogue(make_encoder):

@@ -68,9 +68,7 @@ def test_scoring_changes_no_state_and_has_no_gradient(make_core, sessions):
         (lambda core, x: core.score_items(x, x[:3]), "3 rows of items came with 24 sessions"),
         (lambda core, x: core.score_items(x, x + 19), r"The items to score hold the item id \d+, outside 0 .. 19"),
         (lambda core, x: core.top_items(x, 20), "k must be at most the number of items, 19; got 20"),
-        (lambda core, x: core.top_items(x, 0), "k must be a whole number of at least 1; got 0"),
         (lambda core, x: core.score_catalogue(x[:0]), "needs at least one session; got none"),
-        (lambda core, x: core.rank_session(x[:0]), "needs at least one session; got none"),
         (lambda core, x: core.rank_session(x[0]), "The sessions must be whole numbers in 2 dimensions"),
     ],
 )

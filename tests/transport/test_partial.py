@@ -60,8 +60,9 @@ def whole(plan: Plan) -> Tensor:
     return torch.cat([plan.plan, plan.virtual[None]])
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("options", [{"regularization": 0.01, "outer_steps": 20}, {"outer_steps": 200}])
+@pytest.mark.parametrize(
+    ("seed", "options"), [(0, {"regularization": 0.01, "outer_steps": 20}), (1, {"outer_steps": 200})]
+)
 def test_plan_and_matched_columns_are_those_of_the_linear_programme(seed, options):
     cost, planted = grouped_cost(seed)
     want = exact(cost, 0.1)
@@ -71,7 +72,7 @@ def test_plan_and_matched_columns_are_those_of_the_linear_programme(seed, option
     assert np.array_equal(pseudo_positives(got).numpy(), want[:-1].sum(0) > want[-1])
 
 
-@pytest.mark.parametrize(("rows", "columns", "width"), [(8, 64, 4), (20, 200, 3), (64, 512, 16)])
+@pytest.mark.parametrize(("rows", "columns", "width"), [(8, 64, 4), (20, 200, 3)])
 def test_cost_tends_to_the_linear_programmes_without_any_separation(rows, columns, width):
     cost = uniform_cost(rows, columns, width, seed=0)
     kappa = 16 / columns
@@ -81,8 +82,7 @@ def test_cost_tends_to_the_linear_programmes_without_any_separation(rows, column
     assert got.cost * cost.mean().item() == pytest.approx(want, rel=1e-3)
 
 
-@pytest.mark.parametrize("step", [1, 2, 5, 12])
-@pytest.mark.parametrize("domain", ["auto", "log"])
+@pytest.mark.parametrize(("step", "domain"), [(1, "auto"), (5, "log"), (12, "auto")])
 def test_each_step_is_pots_entropic_plan_at_its_share_of_the_regularization(step, domain):
     cost = uniform_cost(12, 90, 5, seed=1)
     row_mass, column_mass, matrix = extended(cost, 0.1)
@@ -113,7 +113,7 @@ def test_outer_iteration_converges_linearly():
     cost = uniform_cost(30, 120, 8, seed=5)
     limit = exact(cost, 0.1)
     support = limit > 1e-15
-    steps = [40, 60, 80, 100, 120, 140, 160]
+    steps = [40, 80, 120, 160]
     distance, divergence = [], []
     for step in steps:
         got = relaxed_partial_transport(cost, 0.1, outer_steps=step, tolerance=1e-10)
@@ -121,7 +121,7 @@ def test_outer_iteration_converges_linearly():
         distance.append(np.abs(plan - limit).sum())
         divergence.append((limit[support] * np.log(limit[support] / plan[support])).sum())
     for error in (distance, divergence):
-        ratio = (np.array(error[1:]) / np.array(error[:-1])) ** (1 / 20)
+        ratio = (np.array(error[1:]) / np.array(error[:-1])) ** (1 / 40)
         assert ratio.max() < 0.96
         assert ratio.min() > 0.90
         assert error[-1] < 1e-5
@@ -129,7 +129,7 @@ def test_outer_iteration_converges_linearly():
     assert (settled[1:] / settled[:-1]).max() < 0.96
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     positives=st.integers(1, 12),
     unclicked=st.integers(1, 40),
@@ -152,7 +152,7 @@ def test_plans_hold_their_marginals_at_any_size_and_regularization(positives, un
     assert not got.converged or error < 1.1e-6
 
 
-@pytest.mark.parametrize("regularization", [1e-2, 1e-3, 1e-4, 1e-6])
+@pytest.mark.parametrize("regularization", [1e-3, 1e-6])
 @pytest.mark.parametrize("domain", ["auto", "log"])
 def test_no_regularization_makes_nan(regularization, domain):
     cost, _ = grouped_cost(0)
@@ -198,7 +198,7 @@ def test_scalings_that_overflow_are_redone_in_the_log_domain():
     assert np.abs(whole(fallen).numpy() - exact(cost, 0.1)).sum() < 1e-5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), positives=st.integers(1, 8), unclicked=st.integers(2, 30))
 def test_permuting_rows_and_columns_permutes_the_plan(seed, positives, unclicked):
     cost = uniform_cost(positives, unclicked, 3, seed)
@@ -210,7 +210,7 @@ def test_permuting_rows_and_columns_permutes_the_plan(seed, positives, unclicked
     assert (permuted.plan - plain.plan[rows][:, columns]).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e6, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scaled_costs_give_the_same_plan(scale):
     cost = uniform_cost(6, 50, 3, seed=3)
     want = relaxed_partial_transport(cost, 0.1)
@@ -225,7 +225,7 @@ def test_unscaled_cost_takes_the_regularization_in_its_own_units():
     assert got.cost == pytest.approx((got.plan * cost).sum().item())
 
 
-@pytest.mark.parametrize("virtual_cost", [0.5, 40.0, 1e4])
+@pytest.mark.parametrize("virtual_cost", [0.5, 1e4])
 def test_virtual_cost_adds_its_share_to_the_cost_and_does_not_move_the_plan(virtual_cost):
     cost = uniform_cost(6, 50, 3, seed=3)
     want = relaxed_partial_transport(cost, 0.1, tolerance=1e-12)
@@ -303,13 +303,9 @@ def test_plans_are_made_on_the_device_of_the_cost(domain):
     ("change", "message"),
     [
         ({"cost": torch.rand(0, 5)}, r"a row and a column at least; got \[0, 5\]"),
-        ({"cost": torch.rand(5, 0)}, r"a row and a column at least; got \[5, 0\]"),
         ({"cost": -torch.ones(2, 3)}, "finite costs that are not negative"),
         ({"cost": torch.tensor([[1.0, math.nan]])}, "finite costs that are not negative"),
-        ({"cost": torch.tensor([[1.0, math.inf]])}, "finite costs that are not negative"),
         ({"kappa": 0.0}, "kappa must be a number in .0, 1.; got 0.0"),
-        ({"kappa": 1.0}, "kappa must be a number in .0, 1.; got 1.0"),
-        ({"kappa": math.nan}, "kappa must be a number in .0, 1.; got nan"),
         ({"outer_steps": 0}, "outer_steps must be a whole number of at least 1; got 0"),
         ({"virtual_cost": -1.0}, "virtual_cost must be a finite number of at least 0; got -1.0"),
         ({"regularization": math.inf}, "regularization must be a finite number above 0; got inf"),
@@ -347,7 +343,7 @@ def test_relabelling_refuses_an_unknown_rule_and_a_plan_without_a_virtual_row():
         pseudo_positives(sinkhorn(torch.rand(2, 2), half, half, 0.1))
 
 
-@pytest.mark.parametrize("positives", [8, 64, 512])
+@pytest.mark.parametrize("positives", [8, 512])
 def test_planted_false_negatives_are_found(positives):
     planted_rows, unclicked = 41, 2048
     found = {"mass": 0, "argmax": 0}
