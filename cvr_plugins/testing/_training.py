@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cvr_plugins.contracts import Outputs, Phase
 from cvr_plugins.model import CVRModel
 from cvr_plugins.testing._log import Batch
-from cvr_plugins.training.step import train_batch, train_phase
+from cvr_plugins.training.step import Stepper
 
 LEARNING_RATE = 0.01
 
@@ -25,21 +25,19 @@ class Trainer:
         self, model: CVRModel, optimizer: Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer] | None = None
     ) -> None:
         self.model = model
-        self.phases: tuple[Phase, ...] = tuple(model.objective.phases)
         self._make = optimizer or _adam
-        self._name = type(model.objective).__name__
-        self._optimizers = self._new_optimizers()
+        self._steps = self._begin()
+        self.phases: tuple[Phase, ...] = self._steps.phases
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Train on one batch; return loss term -> value."""
         self.model.train()
-        return train_batch(self.model, self._optimizers, batch.x, batch.y, name=self._name).terms
+        return self._steps.train_batch(batch.x, batch.y).terms
 
     def phase(self, number: int, batch: Batch) -> tuple[Outputs, dict[str, Tensor]]:
         """Make one phase's step; return what it was made from and loss term -> value, before any weighting."""
         self.model.train()
-        phase, optimizer = self.phases[number], self._optimizers[number]
-        step = train_phase(self.model, phase, optimizer, batch.x, batch.y, name=self._name)
+        step = self._steps.train_phase(number, batch.x, batch.y)
         return step.out, step.terms
 
     def end_epoch(self, epoch: int) -> bool:
@@ -48,11 +46,12 @@ class Trainer:
             self.model.weighting.on_epoch_end(epoch)
         replaced = self.model.objective.on_epoch_end(epoch)
         if replaced:
-            self._optimizers = self._new_optimizers()
+            self._steps = self._begin()
         return replaced
 
-    def _new_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [self._make(self.model.parameters_for(phase)) for phase in self.phases]
+    def _begin(self) -> Stepper:
+        optimizers = [self._make(self.model.parameters_for(phase)) for phase in self.model.objective.phases]
+        return Stepper(self.model, optimizers, name=type(self.model.objective).__name__)
 
 
 def _adam(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:

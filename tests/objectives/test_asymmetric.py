@@ -13,7 +13,7 @@ from cvr_plugins.architectures import MLP, Towers
 from cvr_plugins.contracts import Labels, Layout
 from cvr_plugins.model import CVRModel
 from cvr_plugins.objectives import IPS, AsymmetricIPS, Naive
-from cvr_plugins.training.step import train_batch
+from cvr_plugins.training.step import Stepper
 
 
 def sigmoid(z):
@@ -145,7 +145,7 @@ def test_weight_decay_leaves_the_predictor_that_labels_alone_once_it_labels():
     moved = []
     for epoch in range(2):
         before = {h: [p.clone() for p in model.architecture.parameters_for([h], shared=False)] for h in objective.heads}
-        train_batch(model, [optimizer], x, y, name="AS_IPS")
+        Stepper(model, [optimizer], name="AS_IPS").train_batch(x, y)
         objective.on_epoch_end(epoch)
         moved.append(
             {

@@ -10,7 +10,8 @@ from cvr_plugins.assembly import assemble
 from cvr_plugins.functional import bce
 from cvr_plugins.methods import METHODS
 from cvr_plugins.testing._log import Encoder, simulate
-from cvr_plugins.training.step import EpochSums, TrainingError, train_batch, train_phase
+from cvr_plugins.training.loop import EpochSums, Loop
+from cvr_plugins.training.step import Stepper, TrainingError
 
 
 class InTurns(Objective):
@@ -45,13 +46,15 @@ def optimizers(model, lr=0.1):
     return [torch.optim.SGD(model.parameters_for(phase), lr=lr) for phase in model.objective.phases]
 
 
+def stepper(model, lr=0.1, **options):
+    return Stepper(model, optimizers(model, lr), name=type(model.objective).__name__, **options)
+
+
 def test_a_step_is_the_sum_of_its_phases_each_after_the_one_before(model, batch):
     one, other = model(InTurns()), model(InTurns())
-    step = train_batch(one, optimizers(one), batch.x, batch.y, name="InTurns")
-    phases = [
-        train_phase(other, phase, optimizer, batch.x, batch.y, name="InTurns")
-        for phase, optimizer in zip(other.objective.phases, optimizers(other), strict=True)
-    ]
+    step = stepper(one).train_batch(batch.x, batch.y)
+    steps = stepper(other)
+    phases = [steps.train_phase(number, batch.x, batch.y) for number in range(2)]
     assert step.loss.item() == pytest.approx(phases[0].terms["ctr"].item() + phases[1].terms["cvr"].item(), rel=1e-6)
     assert phases[1].terms["ctr"] < phases[0].terms["ctr"], "the second phase sees what the first has moved"
     assert one.objective.last is not None
@@ -71,16 +74,8 @@ def test_outputs_penalty_and_update_are_the_callers(model, batch):
         seen.append("outputs")
         return out
 
-    step = train_batch(
-        made,
-        optimizers(made),
-        batch.x,
-        batch.y,
-        name="InTurns",
-        outputs=outputs,
-        penalty=lambda: torch.tensor(10.0),
-        update=update,
-    )
+    steps = stepper(made, outputs=outputs, penalty=lambda: torch.tensor(10.0), update=update)
+    step = steps.train_batch(batch.x, batch.y)
     assert [each for each in seen if each == "outputs"] == ["outputs"] * 2
     (first, everything), (second, own) = [each for each in seen if each != "outputs"]
     assert first == pytest.approx(step.terms["ctr"].item() + 10)
@@ -95,13 +90,13 @@ def test_a_phase_that_sums_what_there_is_not_is_an_error(model, batch):
 
     made = model(Wrong())
     with pytest.raises(TrainingError, match=r"Wrong: phase 'a' sums the loss term 'ctcvr', which loss\(\) did not ret"):
-        train_batch(made, optimizers(made), batch.x, batch.y, name="Wrong")
+        stepper(made).train_batch(batch.x, batch.y)
 
 
 def test_the_sums_of_an_epoch_are_means_of_its_batches(model, batch):
     made = model(InTurns(), weighting="dynamic")
     sums = EpochSums(made, name="InTurns", epoch=3, device=torch.device("cpu"))
-    steps = [train_batch(made, optimizers(made), batch.x, batch.y, name="InTurns") for _ in range(3)]
+    steps = [stepper(made).train_batch(batch.x, batch.y) for _ in range(3)]
     for step in steps:
         sums.add(step)
     losses, factors = sums.means()
@@ -118,6 +113,6 @@ def test_every_method_can_be_trained_without_a_framework(batch):
         torch.manual_seed(0)
         encoder = Encoder()
         made = CVRModel(encoder, *assemble(method, options={"dims": [4]}).build(encoder.layout))
-        step = train_batch(made, optimizers(made, lr=0.01), batch.x, batch.y, name=method.name)
+        step = stepper(made, lr=0.01).train_batch(batch.x, batch.y)
         assert step.terms
         assert step.loss.isfinite()
