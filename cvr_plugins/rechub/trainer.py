@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch_rechub.basic.features import SequenceFeature
 from torch_rechub.trainers import MTLTrainer
 from tqdm import tqdm
 
 import cvr_plugins.rechub.trainer_options as checks
-from cvr_plugins.contracts import Labels, Phase
 from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored
 from cvr_plugins.model import CVRModel
 from cvr_plugins.options import check_choice, check_count
@@ -25,10 +22,11 @@ from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.labels import NOT_EVALUATED, LabelColumns
 from cvr_plugins.rechub.loaders import RowBuffer, batches, number_of_batches, number_of_rows
 from cvr_plugins.training.history import EpochRecord, History
-from cvr_plugins.training.optimisers import make_optimizer, make_scheduler
+from cvr_plugins.training.loop import Loop, Trained
+from cvr_plugins.training.optimisers import make_optimizers, make_schedulers
 from cvr_plugins.training.results import report_of
-from cvr_plugins.training.snapshot import Snapshot, replace_parameters
-from cvr_plugins.training.step import EpochSums, Step, TrainingError, ended_unready, train_batch
+from cvr_plugins.training.snapshot import Snapshot
+from cvr_plugins.training.step import TrainingError
 
 __all__ = ["CVRTrainer", "EpochRecord", "History", "TrainingError"]
 
@@ -89,15 +87,31 @@ class CVRTrainer(MTLTrainer):
         checks.check_model_path(model_path)
         self.watch = checks.watched(tasks, valid_metric, earlystop_taskid, earlystop_mode)
         self.metrics = checks.with_watched(metrics, self.watch.metric)
-        self.phases: tuple[Phase, ...] = tuple(model.objective.phases)
-        model.to(checks.checked_device(device))
-        params = {"lr": 1e-3, "weight_decay": 1e-5} if optimizer_params is None else dict(optimizer_params)
-        self.optimizers = [make_optimizer(optimizer_fn, model.parameters_for(phase), params) for phase in self.phases]
         strengths = checks.regularization(regularization_params)
+        at = checks.checked_device(device)
+        params = {"lr": 1e-3, "weight_decay": 1e-5} if optimizer_params is None else dict(optimizer_params)
+        optimizers = make_optimizers(model.to(at), optimizer_fn, params)
+        self.loop = Loop(
+            model,
+            optimizers,
+            name=type(model).__name__,
+            plugin=getattr(type(model), "plugin", None),
+            device=at,
+            schedulers=make_schedulers(
+                optimizers,
+                scheduler_fn,
+                scheduler_params or {},
+                watched=self.watch.key,
+                direction=self.watch.direction,
+                interval=scheduler_interval,
+            ),
+            interval=scheduler_interval,
+            penalty=self._penalty if any(strengths.values()) else None,
+        )
         super().__init__(
             model,
             ["classification"] * len(tasks),
-            optimizer_fn=lambda *_, **__: self.optimizers[0],
+            optimizer_fn=lambda *_, **__: optimizers[0],
             regularization_params=strengths,
             n_epoch=n_epoch,
             earlystop_patience=earlystop_patience,
@@ -105,15 +119,7 @@ class CVRTrainer(MTLTrainer):
             model_path=model_path,
             model_logger=model_logger,
         )
-        self.schedulers: list[Any] = []
-        if scheduler_fn is not None:
-            self.schedulers = [
-                make_scheduler(scheduler_fn, optimizer, scheduler_params or {}, self.watch, scheduler_interval)
-                for optimizer in self.optimizers
-            ]
-            self.scheduler = self.schedulers[0]
-        self.scheduler_interval = scheduler_interval
-        self.regularized = any(strengths.values())
+        self.scheduler = self.loop.schedulers[0] if self.loop.schedulers else None
         self.label_columns = None if label_columns is None else tuple(label_columns)
         self.patience = earlystop_patience
         self.on_epoch = on_epoch
@@ -133,7 +139,7 @@ class CVRTrainer(MTLTrainer):
         self.check_validation(val_dataloader)
         best: Snapshot | None = None
         waited = 0
-        judged = False
+        self.loop.judged = False
         try:
             for log in self._iter_loggers():
                 log.log_hyperparams(
@@ -142,29 +148,35 @@ class CVRTrainer(MTLTrainer):
             for epoch in range(self.n_epoch):
                 if hasattr(train_dataloader, "set_epoch"):
                     train_dataloader.set_epoch(epoch)
-                losses, factors, diagnostics = self._train_one_epoch(train_dataloader, epoch)
+                trained = self._train_one_epoch(train_dataloader, epoch)
                 report = None if val_dataloader is None else self.evaluate(self.model, val_dataloader)
                 value = None if report is None else self.watch.value(report)
-                # The first epoch of a model that is ready is better than any before it.
-                improved = value is None or not judged or self.watch.better(value, history.best_value)
-                judged = judged or self.model.objective.ready
+                anew = self.loop.begins_anew()
+                improved = anew or value is None or self.watch.better(value, history.best_value)
                 if improved:
                     best, waited = Snapshot(self.model), 0
                 else:
                     waited += 1
-                found = {} if report is None else dict(report.values)
-                lr = self._current_lr()
-                record = EpochRecord(epoch, losses, found, value, improved, lr, factors, diagnostics)
+                record = EpochRecord(
+                    epoch,
+                    trained.losses,
+                    metrics={} if report is None else dict(report.values),
+                    value=value,
+                    improved=improved,
+                    learning_rate=self._current_lr(),
+                    factors=trained.factors,
+                    diagnostics=trained.diagnostics,
+                )
                 history.records.append(record)
-                self._report(record)
+                self._report(record, trained)
                 if waited >= self.patience:
                     history.stopped = "early"
                     break
-                self._end_epoch(epoch, value)
+                self.loop.end_epoch(epoch, value)
             else:
                 history.stopped = "all epochs"
-                if not judged:
-                    logger.warning(ended_unready(self._method(), self.n_epoch))
+                if not self.loop.judged:
+                    logger.warning(self.loop.ended_unready(self.n_epoch))
         except KeyboardInterrupt:
             if best is None:
                 raise
@@ -173,8 +185,7 @@ class CVRTrainer(MTLTrainer):
         finally:
             try:
                 if best is not None:
-                    if best.restore(self.model):
-                        self._follow_parameters()
+                    self.loop.restore(best)
                     self._save(mode, seed)
             finally:
                 for log in self._iter_loggers():
@@ -183,53 +194,16 @@ class CVRTrainer(MTLTrainer):
 
     def train_one_epoch(self, data_loader: Any) -> dict[str, float]:
         """Train on every batch once; return loss term -> mean over the batches, before any weighting."""
-        return self._train_one_epoch(data_loader, epoch=0)[0]
+        return self._train_one_epoch(data_loader, epoch=0).losses
 
-    def _train_one_epoch(
-        self, data_loader: Any, epoch: int
-    ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-        """Return loss term -> mean, task -> mean factor of the weighting, and the objective's diagnostics."""
-        self.model.train()
-        columns = self._columns(data_loader)
-        sums = EpochSums(self.model, name=self._method(), epoch=epoch, device=self.device)
-        for x, ys in self._bar(data_loader, f"epoch {epoch}"):
-            labels = columns.labels(ys, self._dtype())
-            step = self._step(x, labels)
-            sums.add(step)
-        if not sums.batches:
-            raise TrainingError(
-                f"The training loader gave no batch in epoch {epoch}; check the training split and drop_last, and that "
-                "the loader can be read once per epoch."
-            )
-        sums.check()
-        diagnostics = self.model.diagnostics(step.out, labels)
-        if self.model.weighting is not None:
-            self.model.weighting.on_epoch_end(epoch)
-        return *sums.means(), diagnostics
+    def _train_one_epoch(self, data_loader: Any, epoch: int) -> Trained:
+        columns, dtype = self._columns(data_loader), next(p.dtype for p in self.model.parameters())
+        labelled = ((x, columns.labels(ys, dtype)) for x, ys in self._bar(data_loader, f"epoch {epoch}"))
+        return self.loop.train_epoch(labelled, epoch)
 
-    def _step(self, x: dict[str, Tensor], labels: Labels) -> Step:
-        """Train on one batch."""
-        penalty = partial(self.reg_loss_fn, self.model) if self.regularized else None
-        step = train_batch(self.model, self.optimizers, x, labels, name=self._method(), penalty=penalty)
-        if self.scheduler_interval == "batch":
-            for scheduler in self.schedulers:
-                scheduler.step()
-        return step
-
-    def _end_epoch(self, epoch: int, value: float | None) -> None:
-        if self.scheduler_interval == "epoch":
-            for scheduler in self.schedulers:
-                if isinstance(scheduler, ReduceLROnPlateau):
-                    assert value is not None
-                    scheduler.step(value)
-                else:
-                    scheduler.step()
-        if self.model.objective.on_epoch_end(epoch):
-            self._follow_parameters()
-
-    def _follow_parameters(self) -> None:
-        for phase, optimizer in zip(self.phases, self.optimizers, strict=True):
-            replace_parameters(optimizer, self.model.parameters_for(phase))
+    def _penalty(self) -> Tensor:
+        penalty: Tensor = self.reg_loss_fn(self.model)
+        return penalty
 
     def evaluate(self, model: nn.Module, data_loader: Any) -> Report:
         """Return the metrics of `model` on a loader of `(x_dict, ys)`, by task and space."""
@@ -287,19 +261,12 @@ class CVRTrainer(MTLTrainer):
                 labels = {name: column for name, column in loader.labels().items() if name not in NOT_EVALUATED}
             columns = self._columns(loader, training=False).names
             self.watch.check(columns, groups=getattr(loader, "groups", None), labels=labels)
-        elif any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
-            raise ValueError("ReduceLROnPlateau follows the validation metric: give fit a validation loader.")
+        self.loop.check_validated(loader is not None)
 
-    def _method(self) -> str:
-        plugin = getattr(type(self.model), "plugin", None)
-        return f"{type(self.model).__name__}{f' (plugin {plugin})' if plugin else ''}"
-
-    def _report(self, record: EpochRecord) -> None:
+    def _report(self, record: EpochRecord, trained: Trained) -> None:
         watched = record.metrics.get(self.watch.key)
         logger.info("epoch %d: %s %s %s", record.epoch, record.losses, self.watch.key, watched)
-        values = {f"train/{name}": value for name, value in record.losses.items()}
-        values.update({f"factor/{task}": value for task, value in record.factors.items()})
-        values.update({f"state/{name}": value for name, value in record.diagnostics.items()})
+        values = trained.values("train")
         values.update({f"val/{key}": value for key, value in record.metrics.items() if value is not None})
         values["learning_rate"] = self._current_lr()
         for log in self._iter_loggers():
@@ -312,9 +279,6 @@ class CVRTrainer(MTLTrainer):
             path = os.path.join(self.model_path, f"model_{mode}_{seed}.pth")
             torch.save(self.model.state_dict(), f"{path}.part")
             os.replace(f"{path}.part", path)
-
-    def _dtype(self) -> torch.dtype:
-        return next(p.dtype for p in self.model.parameters())
 
     def _bar(self, loader: Any, what: str, *, in_order: bool = False) -> Any:
         # None: tqdm shows the bar on a terminal and stays silent where the output is a file.

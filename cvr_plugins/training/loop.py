@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Inputs, Labels
 from cvr_plugins.model import CVRModel
 from cvr_plugins.training.failures import blamed
@@ -100,6 +101,11 @@ class Trained(NamedTuple):
     diagnostics: dict[str, float]
     loss: float
 
+    def values(self, losses: str = "loss") -> dict[str, float]:
+        """Return all of it for a log: `<losses>/TERM`, `factor/TASK` and `state/NAME` -> value."""
+        kinds = {losses: self.losses, "factor": self.factors, "state": self.diagnostics}
+        return {f"{kind}/{name}": value for kind, found in kinds.items() for name, value in found.items()}
+
 
 class Loop(Stepper):
     """A model's training, epoch by epoch; each framework's trainer reads the batches, validates, and says when to stop.
@@ -138,9 +144,9 @@ class Loop(Stepper):
         self.judged = False
 
     def check_validated(self, validated: bool) -> None:
-        """Raise ValueError for a scheduler that follows a metric which nothing will be known of."""
+        """Raise ConfigError for a scheduler that follows the validation metric where nothing is validated."""
         if not validated and any(isinstance(each, ReduceLROnPlateau) for each in self.schedulers):
-            raise ValueError("ReduceLROnPlateau follows the validation metric: give fit a validation loader.")
+            raise ConfigError("ReduceLROnPlateau follows the validation metric: give fit a validation loader.")
 
     def train_epoch(self, batches: Iterable[tuple[Inputs, Labels]], epoch: int) -> Trained:
         """Train on every batch once.

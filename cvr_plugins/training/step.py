@@ -106,7 +106,7 @@ class Stepper:
         return Step(out, {term: value.detach() for term, value in found.items()}, factors, loss.detach())
 
     def train_batch(self, x: Inputs, y: Labels) -> Step:
-        """Train on one batch: a step per phase, then the state of objective and weighting. Raises as `train_phase` does."""
+        """Train on one batch: a step per phase, then the state of objective and weighting; raises as a phase does."""
         terms: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         for number in range(len(self.phases)):

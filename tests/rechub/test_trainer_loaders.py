@@ -176,7 +176,7 @@ def test_a_loader_that_runs_dry_is_an_error(trainer, loader, log, stock_loader):
     with pytest.raises(TrainingError, match=r"gave no batch in epoch 1; check .* can be read once per epoch"):
         trainer(label_columns=("click", "conversion")).fit(itertools.chain(loader()))
     data = log(20)
-    with pytest.raises(TrainingError, match="gave no batch in epoch 0; check the training split and drop_last"):
+    with pytest.raises(TrainingError, match=r"gave no batch in epoch 0; check .* drop_last"):
         trainer().fit(stock_loader(data.x, stock_columns(data), 64, drop_last=True))
     made = trainer()
     with pytest.raises(ValueError, match="The loader gave no batch; there is nothing to score"):

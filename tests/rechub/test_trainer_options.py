@@ -60,7 +60,7 @@ def test_any_torch_optimizer_trains(make, params, build, loader, trainer):
 
 def test_the_defaults_are_torch_rechubs_adam_fused(trainer):
     made = trainer()
-    assert made.optimizer is made.optimizers[0]
+    assert made.optimizer is made.loop.optimizers[0]
     assert type(made.optimizer) is torch.optim.Adam
     group = made.optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"], group["fused"]) == (1e-3, 1e-5, True)
@@ -91,7 +91,7 @@ def test_schedulers_step_once_per_epoch(make, params, expected, trainer, loader)
         optimizer_params={"lr": 1.0}, optimizer_fn=torch.optim.SGD, scheduler_fn=make, scheduler_params=params
     )
     assert rates(made.fit(loader())) == pytest.approx(expected)
-    assert made.scheduler is made.schedulers[0]
+    assert made.scheduler is made.loop.schedulers[0]
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
@@ -236,7 +236,7 @@ REFUSED = [
     ({"model_path": "no/such/folder"}, "model_path must be an existing folder, .* got 'no/such/folder'. Create it"),
     ({"device": "cuda:99"}, "The device 'cuda:99' cannot be used here: "),
     ({"device": "gpu"}, "The device 'gpu' cannot be used here: "),
-    ({"optimizer_params": {"learning_rate": 1}}, "optimizer_fn does not take the optimizer_params .*'learning_rate'"),
+    ({"optimizer_params": {"learning_rate": 1}}, "optimiser does not take the optimizer_params .*'learning_rate'"),
     ({"optimizer_params": {"lr": -1.0}}, "Invalid learning rate"),
     ({"optimizer_fn": torch.optim.LBFGS, "optimizer_params": {"lr": 1.0}}, "LBFGS evaluates the loss several times"),
     (

@@ -133,7 +133,7 @@ def test_every_phase_has_a_scheduler(build, loader, trainer):
         build(TwoPhases), scheduler_fn=torch.optim.lr_scheduler.ExponentialLR, scheduler_params={"gamma": 0.5}
     )
     made.fit(loader())
-    assert [optimizer.param_groups[0]["lr"] for optimizer in made.optimizers] == pytest.approx([0.0125] * 2)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in made.loop.optimizers] == pytest.approx([0.0125] * 2)
 
 
 class Replacing(Objective):

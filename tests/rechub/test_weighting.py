@@ -174,11 +174,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(weighting, stop, method, trai
     whole, first, resumed = (trainer(method("NISE", weighting), optimizer_params={"lr": 0.05}) for _ in range(3))
     expected = epochs(whole, data, range(5))
     found = epochs(first, data, range(stop))
-    state = {"model": first.model.state_dict(), "optimizer": first.optimizers[0].state_dict()}
+    state = {"model": first.model.state_dict(), "optimizer": first.loop.optimizers[0].state_dict()}
     torch.save(state, tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     resumed.model.load_state_dict(state["model"])
-    resumed.optimizers[0].load_state_dict(state["optimizer"])
+    resumed.loop.optimizers[0].load_state_dict(state["optimizer"])
     found += epochs(resumed, data, range(stop, 5))
     assert found == expected
     assert same(no_nan(weights(resumed.model)), no_nan(weights(whole.model)))

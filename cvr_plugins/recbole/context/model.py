@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,7 +67,7 @@ class MethodRecommender(AbstractRecommender):
         self.propensity_params = dict(options.propensity_params)
         self._buckets = buckets(config)
         fields = feature_fields(dataset, options.inputs, width=options.embedding_size, std=options.embedding_std)
-        stats = _dense_stats(fields, dataset) if options.dense == "tanh" else None
+        stats = dense_stats(fields, dataset) if options.dense == "tanh" else None
         encoder = Encoder(fields, dense=options.dense, dense_stats=stats)
         self.core = CVRModel(encoder, *options.assembly.build(encoder.layout))
         self.core.to(self.device)
@@ -138,7 +138,7 @@ class MethodRecommender(AbstractRecommender):
         return torch.stack(list(terms.values())).sum()
 
 
-def _dense_stats(fields: list[Field], dataset: Any) -> dict[str, tuple[float, float]]:
+def dense_stats(fields: Iterable[Field], dataset: Any) -> dict[str, tuple[float, float]]:
     """Return dense field -> mean and standard deviation over the exposures of a data set."""
     dense = {field.name: values_of(field.name, dataset).astype(np.float64) for field in fields if field.dense}
     return {name: (float(values.mean()), float(values.std())) for name, values in dense.items()}

@@ -21,7 +21,7 @@ SCORE = "score"
 
 _SHARED = (
     *(*ROLES.values(), *LISTS, *PARTS),
-    *("inputs", "propensity_params", "embedding_size", "embedding_std", "dense"),
+    *("inputs", "propensity_params", "embedding_size", "embedding_std", "dense", "scheduler", "scheduler_params"),
 )
 """Keys that mean here what they mean on the torch-rechub side."""
 _TRAINING = ("epochs", "stopping_step", "learning_rate", "weight_decay", "train_batch_size", "eval_batch_size")
@@ -45,8 +45,6 @@ _RECHUB_ONLY = {
     "dataset_params": "RecBole reads files, which 'cvr-plugins export' writes of a registered data set",
     "max_sequence_length": "RecBole's seq_len, {field: length}, does that",
     "min_count": "RecBole gives every token of the data an id",
-    "scheduler": "RecBole has no schedulers",
-    "scheduler_params": "RecBole has no schedulers",
     "non_click_fraction": "RecBole trains on all rows",
     "device": "RecBole's gpu_id and use_gpu do that",
 }

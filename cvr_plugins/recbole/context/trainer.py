@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,23 +14,24 @@ from torch import Tensor
 from torch.nn.utils.clip_grad import clip_grad_norm_
 from tqdm import tqdm
 
-from cvr_plugins.contracts import Inputs, Objective, Outputs
+from cvr_plugins.contracts import Inputs, Labels, Objective, Outputs
 from cvr_plugins.metrics import Scored
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.context.collector import MethodCollector, Rows
 from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.context.propensity import add_propensities
 from cvr_plugins.recbole.context.watch import check_settings, watch_of
-from cvr_plugins.training.failures import blamed
-from cvr_plugins.training.history import EpochRecord
-from cvr_plugins.training.optimisers import learner_class, make_optimizer
-from cvr_plugins.training.snapshot import Snapshot, replace_parameters
-from cvr_plugins.training.step import EpochSums, TrainingError, ended_unready, train_batch
+from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.training.loop import Loop, Trained
+from cvr_plugins.training.optimisers import learner_class, make_optimizers, make_schedulers, scheduler_class
+from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.watch import undefined
 
 
 class _Training(Trainer):
     """RecBole's Trainer with the methods' training step, evaluation of all tasks, and a checked validation metric."""
+
+    history: History
 
     def __init__(self, config: Any, model: Any) -> None:
         check_settings(config, model)
@@ -40,17 +40,33 @@ class _Training(Trainer):
         if self.watch is not None:
             self.valid_metric_bigger = self.watch.direction == "max"
         self.best_valid_score = -math.inf if self.valid_metric_bigger else math.inf
-        self._judged = False
         self.eval_collector = MethodCollector(config, model.score)
-        self._means: tuple[dict[str, float], dict[str, float], dict[str, float]] = ({}, {}, {})
+        self._trained = Trained({}, {}, {}, 0.0)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         if kwargs:
             return super()._build_optimizer(**kwargs)
-        core, make = self.model.core, learner_class(self.learner)
+        model, config = self.model, self.config
         options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        self.optimizers = [make_optimizer(make, core.parameters_for(phase), options) for phase in core.objective.phases]
-        return self.optimizers[0]
+        optimizers = make_optimizers(model.core, learner_class(self.learner), options)
+        bigger = self.valid_metric_bigger if self.watch is None else self.watch.direction == "max"
+        self.loop = Loop(
+            model.core,
+            optimizers,
+            name=model.method.name,
+            plugin=model.plugin,
+            device=self.device,
+            schedulers=make_schedulers(
+                optimizers,
+                scheduler_class(config["scheduler"]),
+                config["scheduler_params"] or {},
+                watched=config["valid_metric"],
+                direction="max" if bigger else "min",
+            ),
+            outputs=self._outputs if self.enable_amp else None,
+            update=self._update,
+        )
+        return optimizers[0]
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **options: Any) -> Any:
         """Train as RecBole's Trainer does: early stopping, checkpoints and loggers are its own.
@@ -58,6 +74,7 @@ class _Training(Trainer):
         A propensity that the method wants known before is fitted to the training part first. Raises TrainingError if
         the validation metric is undefined on `valid_data` or a loss term is not finite.
         """
+        self.loop.check_validated(bool(valid_data))
         if valid_data and self.watch is not None:
             part = valid_data.dataset
             labels = {name: column.to_numpy() for name, column in part.label_frame().items()}
@@ -67,8 +84,8 @@ class _Training(Trainer):
         if remark is not None:
             self.logger.info(remark)
         found = super().fit(train_data, valid_data, *args, **options)
-        if valid_data and not self._judged:
-            self.logger.warning(ended_unready(model.title, self.epochs))
+        if valid_data and not self.loop.judged:
+            self.logger.warning(self.loop.ended_unready(self.epochs))
         return found
 
     def _train_epoch(
@@ -76,44 +93,25 @@ class _Training(Trainer):
     ) -> float:
         if epoch_idx > 0:
             # Not at the epoch's end: what was validated and saved is the model before its parameters are replaced.
-            self._end_epoch(epoch_idx - 1)
-        model, core = self.model, self.model.core
-        model.train()
-        sums = EpochSums(core, name=model.title, epoch=epoch_idx, device=self.device)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        update = partial(self._update, scaler)
-        batches = self._bar(train_data, f"Train {epoch_idx:>5}", show_progress)
+            self.loop.end_epoch(epoch_idx - 1, self.history.records[-1].value)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        self._trained = self.loop.train_epoch(self._labelled(train_data, epoch_idx, show_progress), epoch_idx)
+        self._log(epoch_idx)
+        return self._trained.loss
+
+    def _labelled(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Inputs, Labels]]:
+        batches = self._bar(train_data, f"Train {epoch:>5}", show_progress)
         for interaction in batches:
             interaction = interaction.to(self.device)
-            labels = model.labels(interaction)
-            with blamed(model.method.name, model.plugin):
-                step = train_batch(
-                    core,
-                    self.optimizers,
-                    model.features(interaction),
-                    labels,
-                    name=model.title,
-                    outputs=self._outputs if self.enable_amp else None,
-                    update=update,
-                )
-            sums.add(step)
+            yield self.model.features(interaction), self.model.labels(interaction)
             if self.gpu_available and show_progress:
                 batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
-        if not sums.batches:
-            raise TrainingError(f"The training part gave no batch in epoch {epoch_idx}; check eval_args and filters.")
-        sums.check()
-        self._means = (*sums.means(), core.diagnostics(step.out, labels))
-        if core.weighting is not None:
-            core.weighting.on_epoch_end(epoch_idx)
-        self._log(epoch_idx)
-        return sums.loss
 
-    def _update(
-        self, scaler: Any, loss: Tensor, optimizer: torch.optim.Optimizer, inputs: Sequence[Tensor] | None
-    ) -> None:
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, inputs: Sequence[Tensor] | None) -> None:
         if not loss.requires_grad:
             optimizer.step()
             return
+        scaler = self._scaler
         scaler.scale(loss).backward(inputs=inputs)
         if self.clip_grad_norm:
             scaler.unscale_(optimizer)
@@ -132,23 +130,11 @@ class _Training(Trainer):
             embed=out.embed,
         )
 
-    def _end_epoch(self, epoch: int) -> None:
-        with blamed(self.model.method.name, self.model.plugin):
-            replaced = self.model.core.objective.on_epoch_end(epoch)
-        if replaced:
-            self._follow_parameters()
-
-    def _follow_parameters(self) -> None:
-        core = self.model.core
-        for phase, optimizer in zip(core.objective.phases, self.optimizers, strict=True):
-            replace_parameters(optimizer, core.parameters_for(phase))
-
     def _bar(self, data: Any, what: str, show_progress: bool) -> Any:
         return tqdm(data, total=len(data), ncols=100, desc=set_color(what, "pink")) if show_progress else data
 
     def _log(self, epoch: int) -> None:
-        kinds = zip(("loss", "factor", "state"), self._means, strict=True)
-        values = {f"{kind}/{name}": value for kind, found in kinds for name, value in found.items()}
+        values = self._trained.values()
         self.logger.debug(f"epoch {epoch}: {values}")
         for name, value in values.items():
             self.tensorboard.add_scalar(f"Train/{name}", value, epoch)
@@ -158,11 +144,9 @@ class _Training(Trainer):
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         if score is None or not math.isfinite(score):
             raise undefined(self.config["valid_metric"])
-        if not self._judged:
-            # The first epoch of a model that is ready is better than any before it.
+        if self.loop.begins_anew():
             self.best_valid_score = -math.inf if self.valid_metric_bigger else math.inf
             self.cur_step = 0
-        self._judged = self._judged or self.model.core.objective.ready
         return score, result
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
@@ -208,21 +192,25 @@ class MethodTrainer(SafeCheckpoints, _Training):
         super().__init__(config, model)
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the records, and the optimisers' states of all phases but the first, which RecBole saves itself."""
-        phases = [each.state_dict() for each in self.optimizers[1:]]
-        return {**super().extra_state(), "phases": phases, "judged": self._judged}
+        """Return the training's state beyond what RecBole saves itself: the first phase's optimiser is among that."""
+        stateful = [each.state_dict() for each in self._stateful_parts()]
+        return {**super().extra_state(), "phases_and_schedulers": stateful, "judged": self.loop.judged}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `extra_state` returned."""
         super().load_extra_state(state)
-        self._judged = state["judged"]
-        for optimizer, saved in zip(self.optimizers[1:], state["phases"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.loop.judged = state["judged"]
+        for each, saved in zip(self._stateful_parts(), state["phases_and_schedulers"], strict=True):
+            each.load_state_dict(saved)
+
+    def _stateful_parts(self) -> list[Any]:
+        return [*self.loop.optimizers[1:], *self.loop.schedulers]
 
     def record(self, epoch: int, loss: float | None) -> EpochRecord:
         """Return the record of an epoch that was trained and not validated yet."""
-        losses, factors, diagnostics = self._means
-        return replace(super().record(epoch, loss), losses=losses, factors=factors, diagnostics=diagnostics)
+        found = self._trained
+        record = super().record(epoch, loss)
+        return replace(record, losses=found.losses, factors=found.factors, diagnostics=found.diagnostics)
 
     def valid_metrics(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Return the metrics of an epoch's record: those of the report, and RecBole's own."""
@@ -243,7 +231,6 @@ class MethodTrainer(SafeCheckpoints, _Training):
         weights alone would not fit.
         """
         if load_best_model and self._best is not None and str(model_file or self._best[0]) == self._best[0]:
-            if self._best[1].restore(self.model.core):
-                self._follow_parameters()
+            self.loop.restore(self._best[1])
             load_best_model = False
         return super().evaluate(eval_data, load_best_model, model_file, show_progress)

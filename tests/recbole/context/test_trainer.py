@@ -94,8 +94,8 @@ def test_every_method_learns_and_is_evaluated_in_every_space(method, prepare):
 
 def test_phases_step_one_after_another_and_move_what_they_declare(prepare, spied):
     run = prepare(class_of(TwoPhases), epochs=1, clip_grad_norm={"max_norm": 1e-12})
-    assert len(run.trainer.optimizers) == 2
-    assert run.trainer.optimizer is run.trainer.optimizers[0]
+    assert len(run.trainer.loop.optimizers) == 2
+    assert run.trainer.optimizer is run.trainer.loop.optimizers[0]
     seen = spied(run.model.core.objective)
     total = run.trainer._train_epoch(run.train, 0)
     assert len(seen) == 2 * len(run.train)
@@ -112,7 +112,7 @@ LEARNERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.o
 @pytest.mark.parametrize(("learner", "kind"), LEARNERS.items())
 def test_learner_learning_rate_and_weight_decay_reach_every_phase(learner, kind, prepare):
     run = prepare(class_of(TwoPhases), learner=learner, learning_rate=0.3, weight_decay=0.01)
-    for optimizer in run.trainer.optimizers:
+    for optimizer in run.trainer.loop.optimizers:
         assert type(optimizer) is kind
         (group,) = optimizer.param_groups
         assert (group["lr"], group["weight_decay"]) == (0.3, 0.01)
