@@ -200,12 +200,13 @@ def test_a_watched_metric_is_reported_though_metrics_does_not_name_it(prepare):
     assert list(best) == ["ctr/entire/auc", "cvr/click/auc"]
 
 
-@pytest.mark.parametrize("method", ["AS_IPS", "AdapSL", "DR_JL", "IdeFN", "NISE"])
-@pytest.mark.parametrize("weighting", [None, "dtp"])
-def test_a_resumed_training_ends_as_one_that_was_not_interrupted(method, weighting, prepare):
-    keys = {"epochs": 4, "dropout": 0.2, "learning_rate": 0.01, "weighting": weighting}
-    if weighting:
-        keys["update_every"] = 7
+WEIGHTED = {"weighting": "dtp", "update_every": 7}
+
+
+@pytest.mark.parametrize(("method", "options"), [*((method, {}) for method in METHODS), ("NISE", WEIGHTED)])
+def test_a_resumed_training_ends_as_one_that_was_not_interrupted(method, options, prepare):
+    scheduled = {"scheduler": "ExponentialLR", "scheduler_params": {"gamma": 0.5}}
+    keys = {"epochs": 4, "dropout": 0.2, "learning_rate": 0.01, **scheduled, **options}
     whole = prepare(models.model_class(method), **keys)
     whole.trainer.fit(whole.train, whole.valid)
 
@@ -226,6 +227,9 @@ def test_a_resumed_training_ends_as_one_that_was_not_interrupted(method, weighti
     second.trainer.resume_checkpoint(first.trainer.saved_model_file)
     second.trainer.fit(second.train, second.valid)
     assert second.trainer.history == whole.trainer.history
+    rates = [record.learning_rate for record in second.trainer.history.records]
+    assert rates == pytest.approx([0.01 * 0.5**epoch for epoch in range(len(rates))])
+    assert len(rates) > 2
     for name, value in second.model.state_dict().items():
         torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=0, atol=0, equal_nan=True)
 
