@@ -11,6 +11,7 @@ import numpy as np
 
 from cvr_plugins.contracts import CTR_TOWER
 from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.options import check_flag
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -140,9 +141,7 @@ class LogisticFeatures(_Logistic):
 
     def __init__(self, *, C: float = 1.0, max_iter: int = 1000, crossed: bool = False) -> None:
         super().__init__(C=C, max_iter=max_iter)
-        if not isinstance(crossed, bool):
-            raise ValueError(f"crossed must be true or false; got {crossed!r}.")
-        self.crossed = crossed
+        self.crossed = check_flag("crossed", crossed)
 
     def _design(self, log: FunnelLog) -> csr_matrix:
         from scipy import sparse

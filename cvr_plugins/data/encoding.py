@@ -15,6 +15,7 @@ from cvr_plugins.data.errors import DataError, quoted, require_columns, rows
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.schema import Feature, Kind
 from cvr_plugins.data.tokens import as_token_lists, as_tokens
+from cvr_plugins.options import check_count
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 _VERSION = 1
@@ -98,8 +99,7 @@ class Vocabulary:
             If `max_length` or `min_count` is below 1.
         """
         for option, value in (("max_length", max_length), ("min_count", min_count)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise DataError(f"{option} must be a whole number of at least 1, got {value!r}.")
+            check_count(option, value, error=DataError)
         tokens: dict[str, tuple[str, ...]] = {}
         lengths: dict[str, int] = {}
         stats: dict[str, tuple[float, float]] = {}

@@ -85,8 +85,19 @@ def infer_schema(
     }
     _refuse_text(lists)
     header = columns if isinstance(columns, pa.Schema) else _header(columns)
-    roles = [user, item, click, conversion, *action_columns(action), timestamp, counterfactual, propensity, part]
-    named = [role for role in roles if role is not None]
+    roles: dict[str, Any] = {
+        "user": user,
+        "item": item,
+        "click": click,
+        "conversion": conversion,
+        "action": action_columns(action) or None,
+        "timestamp": timestamp,
+        "counterfactual": counterfactual,
+        "propensity": propensity,
+        "part": part,
+    }
+    given = [role if isinstance(role, tuple) else (role,) for role in roles.values() if role is not None]
+    named = [name for names in given for name in names]
     require_columns(header.names, [*named, *(name for names in lists.values() for name in names)], "The log")
     kinds = _listed({"token": token_features, "token_seq": token_seq_features, "float": float_features})
     sides = _listed({"user": user_features, "item": item_features})
@@ -106,19 +117,7 @@ def infer_schema(
         features.append(Feature(field.name, cast(Kind, kind), cast(Side, sides.get(field.name, own or "context"))))
     if not id_features:
         features = [feature for feature in features if feature.name not in (user, item) or feature.name in listed]
-    return Schema(
-        user,
-        item,
-        click,
-        conversion,
-        action=action,
-        timestamp=timestamp,
-        counterfactual=counterfactual,
-        propensity=propensity,
-        features=tuple(features),
-        id_features=id_features,
-        part=part,
-    )
+    return Schema(**roles, features=tuple(features), id_features=id_features)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

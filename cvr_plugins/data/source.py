@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from cvr_plugins.data.errors import DataError, quoted, require_columns
 from cvr_plugins.data.tokens import is_list, is_text, joined, refuse_separators
+from cvr_plugins.options import check_count
 
 BATCH_ROWS = 65536
 _BLOCK_BYTES = 8 << 20
@@ -139,8 +140,7 @@ class Source:
         DataError
             On missing or doubled columns; while iterating, on rows that cannot be read or converted.
         """
-        if batch_rows < 1:
-            raise DataError(f"batch_rows must be at least 1, got {batch_rows}.")
+        check_count("batch_rows", batch_rows, error=DataError)
         if self.delimiter:
             require_columns(self.header.names, columns, f"File {str(self.path)!r}")
         else:

@@ -10,6 +10,7 @@ import numpy as np
 from cvr_plugins.data.checks import PARTS
 from cvr_plugins.data.errors import DataError, did_you_mean, quoted, rows
 from cvr_plugins.data.log import FunnelLog
+from cvr_plugins.options import check_number
 
 By = Literal["random", "time", "user"]
 
@@ -71,8 +72,8 @@ def _drawn(log: FunnelLog, bounds: np.ndarray, by: By, seed: int) -> np.ndarray:
 
 def _published(log: FunnelLog, ratio: float, by: By, seed: int) -> np.ndarray:
     """Part number [N] of each row, as the part column says."""
-    if isinstance(ratio, bool) or not 0 < ratio < 1:
-        raise DataError(f"The share of training rows for validation must be between 0 and 1, got {ratio!r}.")
+    share = "The share of training rows for validation"
+    check_number(share, ratio, low=0, high=1, open_low=True, open_high=True, error=DataError)
     if log.schema.part is None:
         raise DataError(
             f"Log {log.name!r} has no part column, which a published split needs; name one (of {quoted(PARTS)}), or "

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length, unknown
 from cvr_plugins.metrics._grouped import group_codes
 from cvr_plugins.metrics._ranking import order_codes
+from cvr_plugins.options import check_count
 
 DENOMINATORS = ("min", "positives")
 WITHOUT_POSITIVE = {"left_out": None, "zero": 0.0, "one": 1.0}
@@ -25,8 +26,7 @@ class UserRanking(NamedTuple):
 
 def rank_users(labels: Bools, codes: Ints, groups: Ints, k: int) -> UserRanking:
     """Rank each user's rows by order code; rows of one code share the places of their run, in expectation."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1; got {k!r}.")
+    check_count("k", k)
     order = np.lexsort((-codes, groups))
     users, code, positive = groups[order], codes[order], labels[order].astype(np.float64)
     new_user = np.concatenate(([True], users[1:] != users[:-1]))[: len(users)]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cvr_plugins.metrics._checks import Bools, Floats, Ints, as_labels, as_probabilities, same_length, unknown
+from cvr_plugins.options import check_count
 
 EPSILON = 2.0**-52
 """Least probability of the observed label that `log_loss` counts with: the spacing of float64 at 1."""
@@ -83,8 +84,7 @@ def expected_calibration_error_of(labels: Bools, probabilities: Floats, *, bins:
 
 def bins_of(predicted: Floats, *, bins: int, strategy: str) -> Ints:
     """Return the number of each prediction's bin, from 0; raise ValueError as `expected_calibration_error` does."""
-    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
-        raise ValueError(f"bins must be a positive integer; got {bins!r}.")
+    check_count("bins", bins)
     if strategy not in _INNER_EDGES:
         raise unknown("strategy", strategy, _INNER_EDGES)
     if not len(predicted):

@@ -13,6 +13,7 @@ from cvr_plugins.metrics._candidates import SessionCandidates, as_offsets, sessi
 from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length, unknown
 from cvr_plugins.metrics._grouped import GroupedAuc, group_by_codes
 from cvr_plugins.metrics._ranking import RankedScores, order_codes, tie_blocks
+from cvr_plugins.options import check_count
 
 _HIGHEST_CODE = (1 << 32) - 1
 
@@ -147,9 +148,7 @@ class RankedSessions:
         return _Blocks(number, ends[:-1] - ends[:-1][first][number], np.diff(ends), np.diff(positives))
 
     def _at_k(self, k: int) -> _AtK:
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise ValueError(f"k must be a whole number of at least 1; got {k!r}.")
-        if k not in self._at:
+        if check_count("k", k) not in self._at:
             self._at[k] = _at_k(self._blocks, self._purchases[self._counted], int(k))
         return self._at[k]
 

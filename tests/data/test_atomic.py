@@ -24,7 +24,9 @@ def _files(folder: Path, **contents: str) -> Path:
     return folder
 
 
-def test_a_written_log_is_read_back_equal(log: FunnelLog, tmp_path: Path, plain):
+@pytest.mark.parametrize("which", ["log", "two_actions"])
+def test_a_written_log_is_read_back_equal(which: str, request, tmp_path: Path, plain):
+    log = request.getfixturevalue(which)
     written = write_atomic(log, tmp_path)
     assert written == (tmp_path / "shop", ())
     assert sorted(path.name for path in written.folder.iterdir()) == ["shop.inter", "shop.item", "shop.user"]
@@ -51,36 +53,15 @@ def test_every_field_goes_into_the_file_of_its_side(log: FunnelLog, tmp_path: Pa
     assert len(lines) == 7
 
 
-def test_the_headers_give_kinds_and_sides_when_only_roles_are_named(log: FunnelLog, tmp_path: Path, plain):
+@pytest.mark.parametrize("which", ["log", "two_actions"])
+def test_the_headers_give_kinds_and_sides_when_only_roles_are_named(which: str, request, tmp_path: Path, plain):
+    log = request.getfixturevalue(which)
     write_atomic(log, tmp_path)
-    back = read_atomic(
-        tmp_path,
-        "shop",
-        user="user_id",
-        item="item_id",
-        click="click",
-        conversion="conversion",
-        action="cart",
-        timestamp="timestamp",
-        counterfactual="would_convert",
-        propensity="propensity",
-    )
+    roles = {key: value for key, value in log.schema.to_dict().items() if key not in ("features", "id_features")}
+    back = read_atomic(tmp_path, "shop", **roles)
     assert set(back.schema.features) == set(log.schema.features)
+    assert back.schema.labels == log.schema.labels
     assert plain(back) == {column: plain(log)[column] for column in back.schema.columns}
-
-
-def test_several_actions_are_written_and_read_back_each_in_its_field(two_actions: FunnelLog, tmp_path: Path, plain):
-    folder = write_atomic(two_actions, tmp_path).folder
-    assert "\tcart:float\twish_list:float\t" in (folder / "shop.inter").read_text()
-    by_schema = read_atomic(tmp_path, "shop", two_actions.schema)
-    roles = {role: getattr(two_actions.schema, role) for role in ("user", "item", "click", "conversion", "action")}
-    more = {"timestamp": "timestamp", "counterfactual": "would_convert", "propensity": "propensity"}
-    by_roles = read_atomic(tmp_path, "shop", **roles, **more)
-    for back in (by_schema, by_roles):
-        assert set(back.schema.features) == set(two_actions.schema.features)
-        assert back.schema.labels == two_actions.schema.labels
-        assert {name: plain(back)[name] for name in two_actions.schema.columns} == plain(two_actions)
-        assert back.labels()["action"].tolist() == [1, 0, 1, 0, 1, 1]
 
 
 def test_an_action_in_the_file_of_a_side_is_no_feature_of_it(tmp_path: Path):

@@ -14,10 +14,6 @@ from cvr_plugins.data import DataError, Feature, FunnelLog, Schema
 NAN = float("nan")
 
 
-def _with(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:
-    return frame.assign(**columns)
-
-
 BAD = {
     "missing column": (
         lambda f: f.drop(columns="click").rename(columns={"cart": "clicks"}),
@@ -25,80 +21,41 @@ BAD = {
     ),
     "doubled column": (lambda f: pd.concat([f, f[["price"]]], axis=1), ["more than one column named 'price'"]),
     "no rows": (lambda f: f.head(0), ["has no rows"]),
-    "counts as click": (
-        lambda f: _with(f, click=[0, 3, 2, 5, 7, 2]),
-        ["click column 'click'", "found 3, 2, 5, ... in 5 rows"],
-    ),
-    "text as click": (lambda f: _with(f, click=["1", "0", "no", "1", "0", "1"]), ["found 'no' in 1 row"]),
-    "lists as click": (lambda f: _with(f, click=[[1], [0], [1], [0], [1], [1]]), ["found [1], [0] in 6 rows"]),
-    "date as click": (lambda f: _with(f, click=pd.Timestamp("2020-01-01")), ["click column 'click' must be 0 or 1"]),
-    "missing click": (lambda f: _with(f, click=[1, NAN, NAN, 0, 0, 0]), ["'click' is missing (NaN) in 2 rows of 6"]),
-    "fraction as conversion": (
-        lambda f: _with(f, conversion=0.5),
-        ["conversion column 'conversion'", "found 0.5 in 6 rows"],
-    ),
+    "counts as click": ({"click": [0, 3, 2, 5, 7, 2]}, ["click column 'click'", "found 3, 2, 5, ... in 5 rows"]),
+    "text as click": ({"click": ["1", "0", "no", "1", "0", "1"]}, ["found 'no' in 1 row"]),
+    "lists as click": ({"click": [[1], [0], [1], [0], [1], [1]]}, ["found [1], [0] in 6 rows"]),
+    "date as click": ({"click": pd.Timestamp("2020-01-01")}, ["click column 'click' must be 0 or 1"]),
+    "missing click": ({"click": [1, NAN, NAN, 0, 0, 0]}, ["'click' is missing (NaN) in 2 rows of 6"]),
+    "fraction as conversion": ({"conversion": 0.5}, ["conversion column 'conversion'", "found 0.5 in 6 rows"]),
     "missing conversion on a click": (
-        lambda f: _with(f, conversion=[NAN, NAN, 0, 0, NAN, 1]),
+        {"conversion": [NAN, NAN, 0, 0, NAN, 1]},
         ["'conversion' is missing (NaN) in 2 rows with a click"],
     ),
     "missing action on a click": (
-        lambda f: _with(f, cart=[NAN, 0, 1, 0, 0, 1]),
+        {"cart": [NAN, 0, 1, 0, 0, 1]},
         ["action column 'cart' is missing (NaN) in 1 row with a click"],
     ),
-    "missing float": (lambda f: _with(f, price=[1, NAN, 1, 1, None, 1]), ["'price' is missing (NaN) in 2 rows of 6"]),
-    "infinite float": (
-        lambda f: _with(f, price=[1, np.inf, 1, 1, 1, -np.inf]),
-        ["'price' is infinite", "in 2 rows of 6"],
-    ),
-    "beyond float32": (lambda f: _with(f, price=[1, 1e39, 1, 1, 1, 1]), ["infinite (or beyond float32) in 1 row of 6"]),
-    "text as float": (
-        lambda f: _with(f, price=["1", "2", "abc", "4", "5", "6"]),
-        ["text that is not a number in 1 row ('abc')"],
-    ),
-    "lists as float": (
-        lambda f: _with(f, price=[[1]] * 6),
-        ["'price' holds text that is not a number in 6 rows ([1])"],
-    ),
-    "date as float": (
-        lambda f: _with(f, price=pd.Timestamp("2020-01-01")),
-        ["'price' holds dates where numbers are expected"],
-    ),
-    "missing user": (
-        lambda f: _with(f, user_id=[1, None, 3, None, 5, 6]),
-        ["id column 'user_id' is missing in 2 rows of 6"],
-    ),
-    "empty item": (
-        lambda f: _with(f, item_id=["a", "", "b", "c", "d", "e"]),
-        ["id column 'item_id' is missing in 1 row of 6"],
-    ),
-    "lists as token": (lambda f: _with(f, hour=[[1]] * 6), ["'hour' holds lists", "declare it as 'token_seq'"]),
-    "numbers as sequence": (lambda f: _with(f, genres=3), ["'genres' holds int64 where 'token_seq' needs lists"]),
-    "mixed sequence": (lambda f: _with(f, genres=["a", ["b"], "c", "d", "e", "f"]), ["'genres' mixes types"]),
-    "nested sequence": (lambda f: _with(f, genres=[[["a"]]] * 6), ["'genres' holds list<", "'token_seq' needs lists"]),
-    "missing timestamp": (
-        lambda f: _with(f, timestamp=[1, 2, NAN, 4, 5, 6]),
-        ["'timestamp' is missing or infinite in 1 row"],
-    ),
-    "text as timestamp": (
-        lambda f: _with(f, timestamp="soon"),
-        ["'timestamp' holds text that is not a number", "ISO 8601"],
-    ),
-    "missing truth": (
-        lambda f: _with(f, would_convert=[1, NAN, 0, 0, 0, 1]),
-        ["counterfactual column 'would_convert' is missing"],
-    ),
-    "scores as truth": (
-        lambda f: _with(f, would_convert=0.3),
-        ["counterfactual column 'would_convert' must be 0 or 1"],
-    ),
+    "missing float": ({"price": [1, NAN, 1, 1, None, 1]}, ["'price' is missing (NaN) in 2 rows of 6"]),
+    "infinite float": ({"price": [1, np.inf, 1, 1, 1, -np.inf]}, ["'price' is infinite", "in 2 rows of 6"]),
+    "beyond float32": ({"price": [1, 1e39, 1, 1, 1, 1]}, ["infinite (or beyond float32) in 1 row of 6"]),
+    "text as float": ({"price": ["1", "2", "abc", "4", "5", "6"]}, ["text that is not a number in 1 row ('abc')"]),
+    "lists as float": ({"price": [[1]] * 6}, ["'price' holds text that is not a number in 6 rows ([1])"]),
+    "date as float": ({"price": pd.Timestamp("2020-01-01")}, ["'price' holds dates where numbers are expected"]),
+    "missing user": ({"user_id": [1, None, 3, None, 5, 6]}, ["id column 'user_id' is missing in 2 rows of 6"]),
+    "empty item": ({"item_id": ["a", "", "b", "c", "d", "e"]}, ["id column 'item_id' is missing in 1 row of 6"]),
+    "lists as token": ({"hour": [[1]] * 6}, ["'hour' holds lists", "declare it as 'token_seq'"]),
+    "numbers as sequence": ({"genres": 3}, ["'genres' holds int64 where 'token_seq' needs lists"]),
+    "mixed sequence": ({"genres": ["a", ["b"], "c", "d", "e", "f"]}, ["'genres' mixes types"]),
+    "nested sequence": ({"genres": [[["a"]]] * 6}, ["'genres' holds list<", "'token_seq' needs lists"]),
+    "missing timestamp": ({"timestamp": [1, 2, NAN, 4, 5, 6]}, ["'timestamp' is missing or infinite in 1 row"]),
+    "text as timestamp": ({"timestamp": "soon"}, ["'timestamp' holds text that is not a number", "ISO 8601"]),
+    "missing truth": ({"would_convert": [1, NAN, 0, 0, 0, 1]}, ["counterfactual column 'would_convert' is missing"]),
+    "scores as truth": ({"would_convert": 0.3}, ["counterfactual column 'would_convert' must be 0 or 1"]),
     "zero propensity": (
-        lambda f: _with(f, propensity=[0, 1, 1, 1, 1, 1.5]),
+        {"propensity": [0, 1, 1, 1, 1, 1.5]},
         ["propensity column 'propensity' must lie in (0, 1]; found 0.0, 1.5 in 2 rows"],
     ),
-    "missing propensity": (
-        lambda f: _with(f, propensity=[NAN, 1, 1, 1, 1, 1]),
-        ["'propensity' must lie in (0, 1]; found nan"],
-    ),
+    "missing propensity": ({"propensity": [NAN, 1, 1, 1, 1, 1]}, ["'propensity' must lie in (0, 1]; found nan"]),
 }
 
 
@@ -106,7 +63,7 @@ BAD = {
 def test_a_bad_table_is_refused_on_one_line(case: str, frame: pd.DataFrame, schema: Schema):
     spoil, parts = BAD[case]
     with pytest.raises(DataError) as caught:
-        FunnelLog.from_frame(spoil(frame), schema, name="shop")
+        FunnelLog.from_frame(spoil(frame) if callable(spoil) else frame.assign(**spoil), schema, name="shop")
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")
@@ -188,13 +145,6 @@ def test_what_is_wrong_with_one_of_several_actions_names_its_column(columns: dic
     with pytest.raises(DataError) as caught:
         FunnelLog.from_frame(_four(**columns), TWO_ACTIONS)
     assert message in str(caught.value)
-
-
-def test_absent_action_columns_are_named():
-    with pytest.raises(DataError, match=r"lacks the column 'wish_list'\. Did you mean 'wishlist'"):
-        FunnelLog.from_frame(_four().rename(columns={"wish_list": "wishlist"}), TWO_ACTIONS)
-    with pytest.raises(DataError, match="lacks the columns 'cart', 'wish_list'"):
-        FunnelLog.from_frame(_four().drop(columns=["cart", "wish_list"]), TWO_ACTIONS)
 
 
 def test_an_action_unknown_without_a_click_is_noted_for_its_column():

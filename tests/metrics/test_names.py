@@ -18,19 +18,31 @@ def test_top_metrics_are_found_by_name(name: str) -> None:
     assert name.partition("@")[2] in metric.summary
 
 
-@pytest.mark.parametrize("text", ["", "%", "10", "1%%", "1%\n", " 1%", "nan%", "__import__('os')%", "\u0661%"])
-@pytest.mark.parametrize("name", ["f1", "recall"])
-def test_percentages_are_plain_numbers(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match="must end in a percentage above 0 and at most 100 in plain form"):
-        m.find_metric(f"{name}@{text}")
-
-
 @pytest.mark.parametrize(
-    "text", ["0", "0.0", "-1", "+1", "101", "100.1", "1e1", "010", "10.0", "0.50", ".5", "5.", "1_0", "1" * 40]
+    "text",
+    [
+        *(
+            "",
+            "%",
+            "10",
+            "1%%",
+            "1%\n",
+            " 1%",
+            "nan%",
+            "__import__('os')%",
+            "\u0661%",
+            "0%",
+            "0.0%",
+            "-1%",
+            "+1%",
+            "101%",
+        ),
+        *("100.1%", "1e1%", "010%", "10.0%", "0.50%", ".5%", "5.%", "1_0%", f"{'1' * 40}%"),
+    ],
 )
-def test_percentages_have_one_spelling(text: str) -> None:
+def test_percentages_are_plain_numbers_with_one_spelling(text: str) -> None:
     with pytest.raises(ValueError, match="must end in a percentage above 0 and at most 100 in plain form"):
-        m.find_metric(f"f1@{text}%")
+        m.find_metric(f"f1@{text}")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +52,6 @@ def test_percentages_have_one_spelling(text: str) -> None:
         ("AUC", "Unknown metric 'AUC'"),
         ("logloss", "Did you mean 'log_loss'"),
         ("f1_at_10%", "Unknown metric 'f1_at_10%'"),
-        ("auc@10%", "Unknown metric 'auc@10%'"),
         ("presicion@10%", r"Did you mean 'precision@P%'"),
         ("", "Unknown metric ''"),
         (None, "Unknown metric None"),
@@ -51,11 +62,6 @@ def test_unknown_metrics_are_refused_with_the_nearest_name(name: Any, message: s
     with pytest.raises(ValueError, match=message) as refused:
         m.find_metric(name)
     assert "gauc_impression" in str(refused.value), "the known names are listed"
-
-
-def test_a_top_metric_without_its_percentage_says_what_to_add() -> None:
-    with pytest.raises(ValueError, match=r"Metric 'f1' must end in a percentage.*such as f1@10% or f1@0.5%"):
-        m.find_metric("f1")
 
 
 def test_keys_are_parsed() -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from cvr_plugins.data.errors import DataError
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.schema import Feature, Schema
+from cvr_plugins.options import check_flag, check_number
 
 USER, ITEM, CLICK, CONVERSION, PART = "user_id", "item_id", "rated", "positive", "part"
 
@@ -102,14 +103,12 @@ def ratings_log(
     DataError
         If an option is out of its range.
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not np.isfinite(threshold):
-        raise DataError(f"{name}: threshold must be a number, ratings from which on are positive; got {threshold!r}.")
-    if isinstance(unrated, bool) or not isinstance(unrated, (int, float)) or not 0 < unrated <= 1:
-        raise DataError(f"{name}: unrated must be a share of the unrated pairs, in (0, 1]; got {unrated!r}.")
-    if not isinstance(overlap, bool):
-        raise DataError(f"{name}: overlap must be true or false; got {overlap!r}.")
+    check_number(f"{name}: threshold", threshold, low=0, error=DataError)
+    check_number(f"{name}: unrated", unrated, low=0, high=1, open_low=True, error=DataError)
+    check_flag(f"{name}: overlap", overlap, error=DataError)
     both = np.isin(test.pairs(len(items)), train.pairs(len(items)))
-    found = [*notes, f"{both.sum():,} of {len(both):,} test pairs also occur in training; {_what(both, overlap)}."]
+    what = "kept" if overlap else "left out"
+    found = [*notes, f"{both.sum():,} of {len(both):,} test pairs also occur in training; they are {what} (overlap)."]
     test = test if overlap else test.take(~both)
     rest = _unrated(train, len(users), len(items), unrated, seed)
     if unrated < 1:
@@ -153,9 +152,3 @@ def _taken(values: np.ndarray, codes: np.ndarray) -> object:
         return values[codes]
     tokens, numbers = np.unique(values, return_inverse=True)
     return pd.Categorical.from_codes(numbers[codes], categories=pd.Index(tokens))
-
-
-def _what(both: np.ndarray, overlap: bool) -> str:
-    if not both.any():
-        return "there is nothing to leave out"
-    return "they are kept (overlap)" if overlap else "they are left out (overlap)"

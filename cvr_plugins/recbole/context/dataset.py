@@ -36,25 +36,13 @@ class MethodDataset(Dataset):
             self.logger.warning(f"{self.dataset_name}: {note}")
 
     def _clean_labels(self) -> tuple[str, ...]:
-        schema, frame = self.schema, self.inter_feat
-        where = f"Data set {self.dataset_name!r}"
-        notes: list[str] = []
-        click = checks.complete_binary(frame[schema.click], "click", where)
-        clean: dict[str, np.ndarray] = {schema.click: click}
-        for label in ("conversion", "action"):
-            for column in schema.labels.get(label, ()):
-                clean[column], changed = checks.post_click(frame[column], click, label, where)
-                notes.extend(changed)
-        if schema.counterfactual is not None:
-            clean[schema.counterfactual] = checks.complete_binary(frame[schema.counterfactual], "counterfactual", where)
-        if schema.propensity is not None:
-            clean[schema.propensity] = checks.probability(frame[schema.propensity], "propensity", where)
+        clean, notes = checks.clean_labels(self.inter_feat, self.schema, f"Data set {self.dataset_name!r}")
         for name, values in clean.items():
             # Whatever its type in the file: a label is a number, not a token that gets an id.
-            frame[name] = values.astype(np.float64)
+            self.inter_feat[name] = values.astype(np.float64)
             self.set_field_property(name, FeatureType.FLOAT, self.field2source[name], 1)
             self.field2bucketnum[name] = 2
-        return tuple(notes)
+        return notes
 
     def _normalize(self) -> None:
         """Normalise features only: a label scaled to its range is another label."""

@@ -146,13 +146,6 @@ def test_damaged_files_are_refused_with_the_place(raw, changes, message):
         ali_ccp(path=raw(**changes))
 
 
-def test_missing_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"set data_path to the folder that holds 'sample_skeleton_train\.csv'"):
-        ali_ccp()
-    with pytest.raises(DataError, match="does not hold the files of Ali-CCP"):
-        ali_ccp(path=tmp_path)
-
-
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the published sample is not here")
 def test_the_preprocessed_sample():
     log = ali_ccp(path=SAMPLE)

@@ -9,56 +9,20 @@ import pytest
 from cvr_plugins.data import DataError, split
 from cvr_plugins.data.published import kuairand_pure, kuairand_pure_random
 
-LOG_COLUMNS = [
-    "user_id",
-    "video_id",
-    "date",
-    "hourmin",
-    "time_ms",
-    "is_click",
-    "is_like",
-    "is_follow",
-    "is_comment",
-    "is_forward",
-    "is_hate",
-    "long_view",
-    "play_time_ms",
-    "duration_ms",
-    "profile_stay_time",
-    "comment_stay_time",
-    "is_profile_enter",
-    "is_rand",
-    "tab",
-]
-USER_COLUMNS = [
-    "user_id",
-    "user_active_degree",
-    "is_lowactive_period",
-    "is_live_streamer",
-    "is_video_author",
-    "follow_user_num",
-    "follow_user_num_range",
-    "fans_user_num",
-    "fans_user_num_range",
-    "friend_user_num",
-    "friend_user_num_range",
-    "register_days",
-    "register_days_range",
-] + [f"onehot_feat{i}" for i in range(18)]
-VIDEO_COLUMNS = [
-    "video_id",
-    "author_id",
-    "video_type",
-    "upload_dt",
-    "upload_type",
-    "visible_status",
-    "video_duration",
-    "server_width",
-    "server_height",
-    "music_id",
-    "music_type",
-    "tag",
-]
+LOG = (
+    "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
+    "play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
+)
+USERS = (
+    "user_id,user_active_degree,is_lowactive_period,is_live_streamer,is_video_author,follow_user_num,"
+    "follow_user_num_range,fans_user_num,fans_user_num_range,friend_user_num,friend_user_num_range,register_days,"
+    f"register_days_range,{','.join(f'onehot_feat{i}' for i in range(18))}"
+)
+VIDEOS = (
+    "video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,server_width,server_height,"
+    "music_id,music_type,tag"
+)
+LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS = (header.split(",") for header in (LOG, USERS, VIDEOS))
 
 
 def log_rows(*rows) -> pd.DataFrame:
@@ -74,15 +38,13 @@ def folder(tmp_path):
     """The published files, in the folder `data` of the archive."""
     data = tmp_path / "data"
     data.mkdir()
-    log_rows((1, 10, 1, 1, 1, 100), (1, 11, 1, 0, 0, 200), (2, 10, 0, 1, 0, 300)).to_csv(
-        data / "log_standard_4_08_to_4_21_pure.csv", index=False
-    )
-    log_rows((2, 12, 1, 0, 1, 400), (3, 99, 0, 0, 0, 500)).to_csv(
-        data / "log_standard_4_22_to_5_08_pure.csv", index=False
-    )
-    log_rows((1, 12, 1, 1, 1, 600), (2, 11, 0, 0, 0, 700)).to_csv(
-        data / "log_random_4_22_to_5_08_pure.csv", index=False
-    )
+    logs = {
+        "standard_4_08_to_4_21": [(1, 10, 1, 1, 1, 100), (1, 11, 1, 0, 0, 200), (2, 10, 0, 1, 0, 300)],
+        "standard_4_22_to_5_08": [(2, 12, 1, 0, 1, 400), (3, 99, 0, 0, 0, 500)],
+        "random_4_22_to_5_08": [(1, 12, 1, 1, 1, 600), (2, 11, 0, 0, 0, 700)],
+    }
+    for name, rows in logs.items():
+        log_rows(*rows).to_csv(data / f"log_{name}_pure.csv", index=False)
     users = pd.DataFrame("x", index=range(3), columns=USER_COLUMNS)
     users["user_id"] = [1, 2, 3]
     users["user_active_degree"] = ["high_active", "full_active", "UNKNOWN"]
@@ -140,7 +102,7 @@ def test_the_random_log_is_the_test_part(folder):
     assert kuairand_pure(path=folder).schema.part is None
 
 
-def test_repeated_keys_and_missing_files_are_refused(folder, tmp_path):
+def test_repeated_keys_and_files_of_which_one_is_missing_are_refused(folder):
     users = folder / "data" / "user_features_pure.csv"
     users.write_text(users.read_text() + users.read_text().splitlines()[1] + "\n")
     with pytest.raises(DataError, match="repeats a 'user_id'"):
@@ -148,5 +110,3 @@ def test_repeated_keys_and_missing_files_are_refused(folder, tmp_path):
     users.unlink()
     with pytest.raises(DataError, match="does not hold the files of KuaiRand-Pure: 'log_standard"):
         kuairand_pure(path=folder)
-    with pytest.raises(DataError, match="set data_path to the folder"):
-        kuairand_pure_random()

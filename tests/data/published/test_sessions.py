@@ -92,15 +92,8 @@ def test_taobao_has_page_views_alone_and_purchases(tmp_path):
         (taobao, "UserBehavior.csv", ["1,8,2520377,buys,1511544070"], "holds the event 'buys'; known are buy, cart"),
         (taobao, "UserBehavior.csv", ["1,8,2520377,pv"], "cannot be read: .*[Ee]xpected 5 columns"),
         (taobao, "UserBehavior.csv", ["1,8,1,pv,5"], "The files of taobao hold no session of two events"),
-        (taobao, "Behaviour.csv", ["1,8,1,pv,5"], "does not hold the files of Taobao UserBehavior"),
     ],
 )
 def test_what_is_not_the_published_file_is_said_to_be_not(builder, name, lines, message, tmp_path):
     with pytest.raises(DataError, match=message):
         builder(path=write(tmp_path, name, lines))
-
-
-@pytest.mark.parametrize("builder", [yoochoose, retailrocket, taobao])
-def test_the_files_are_asked_for(builder):
-    with pytest.raises(DataError, match="cannot be shipped: set data_path to the folder that holds"):
-        builder()
