@@ -36,7 +36,9 @@ def with_outputs(block: str, folder: str) -> str:
     for entry in re.split(r"^(?=\$ )", block, flags=re.MULTILINE)[1:]:
         command, *shown = entry.splitlines()
         printed = run(command[2:], folder).splitlines()
-        lines += [command, *(printed[: shown.index(CUT)] + [CUT] if CUT in shown else printed)]
+        if CUT in shown:
+            printed[shown.index(CUT) :] = [CUT]
+        lines += [command, *printed]
     return "```console\n" + "\n".join(lines) + "\n```"
 
 

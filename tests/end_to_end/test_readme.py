@@ -31,9 +31,9 @@ def test_commands_of_the_readme_run_and_print_what_it_shows():
 @pytest.mark.slow
 def test_script_gives_the_same_figures_as_the_command(tmp_path):
     example = runpy.run_path(str(ROOT / "examples" / "rechub_esmm.py"))
-    by_script = example["main"]()
+    by_script = example["main"](n_epoch=2)
     command = [sys.executable, "-c", "from cvr_plugins.cli import main; main()", "run", "-m", "ESMM"]
-    subprocess.run([*command, "-d", "ml-100k-funnel", "-o", "run", "threads=1"], cwd=tmp_path, check=True)
+    subprocess.run([*command, "-d", "ml-100k-funnel", "-o", "run", "epochs=2"], cwd=tmp_path, check=True)
     by_command = json.loads((tmp_path / "run" / "metrics.json").read_text())["values"]
     assert by_script == by_command["cvr/oracle/auc"]
 

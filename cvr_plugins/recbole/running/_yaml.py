@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cvr_plugins.config import read_mapping
+from cvr_plugins import config
 
 
-class Loader(yaml.SafeLoader):
-    """SafeLoader that takes 1e-3 for a number, as RecBole does, and reads `!!python/tuple`, which holds no code."""
+class Loader(config.Loader):
+    """The loader of all configurations, which also reads `!!python/tuple`, as RecBole does: it holds no code."""
 
 
 def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
@@ -20,11 +19,6 @@ def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
     return tuple(loader.construct_sequence(node, deep=True))
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
 Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
@@ -33,4 +27,4 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     Raises ConfigError naming the file, and the line where it is broken or holds a tag that would make an object.
     """
-    return read_mapping(path, Loader, "a RecBole configuration")
+    return config.read_mapping(path, Loader, "a RecBole configuration")

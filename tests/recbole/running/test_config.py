@@ -262,9 +262,9 @@ def test_files_may_be_empty_and_hold_tuples(tmp_path):
     file = tmp_path / "keys.yaml"
     file.write_text("")
     assert Config("BPR", "ml-100k", file)["epochs"] == 300
-    file.write_text("sizes: !!python/tuple [1, 2]\nrate: 2E-3\n")
+    file.write_text("sizes: !!python/tuple [1, 2]\nrate: 2E-3\nseed: 016\n")
     config = Config("BPR", "ml-100k", file)
-    assert (config["sizes"], config["rate"]) == ((1, 2), 0.002)
+    assert (config["sizes"], config["rate"], config["seed"]) == ((1, 2), 0.002, 16)
 
 
 @pytest.mark.parametrize("line", [["epochs"], ["--=3"], ["--epochs"]])
