@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +15,7 @@ from filelock import FileLock, Timeout
 
 from cvr_plugins.files import whole_file
 from cvr_plugins.grid._cells import Cell, GridError, differences
-from cvr_plugins.grid._rows import (
-    CELL_FILE,
-    DONE,
-    FAILED,
-    Row,
-    columns_of,
-    finished_row,
-    metric_columns,
-    read_rows,
-    to_line,
-)
+from cvr_plugins.grid._rows import CELL_FILE, FAILED, FIXED_COLUMNS, Row, finished_row
 from cvr_plugins.grid._spec import Grid
 from cvr_plugins.training.run_folder import RunFolder, write_json
 
@@ -38,13 +29,24 @@ class GridFolder:
 
     - `grid.json`: the grid as it was last started, and its cells;
     - `runs/CELL/`: the run folder of each finished cell, put there by one rename; what is here is done;
-    - `results.csv`: a row per finished and failed cell, appended as runs end, made anew from `runs/` on resuming;
+    - `results.csv`: a row per finished and failed cell, written whole as each run ends, made anew from `runs/` on
+      resuming;
     - `errors/CELL.txt`: the traceback of a failed cell;
     - `unfinished/`: what running cells write; emptied at each start.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    dimensions : tuple of str
+        Names of the grid's dimensions, once it is started.
+    rows : dict
+        Cell -> row of the table, once it is started.
     """
 
     path: Path
-    columns: list[str] = field(default_factory=list)
+    dimensions: tuple[str, ...] = ()
+    rows: dict[str, Row] = field(default_factory=dict)
 
     @property
     def table(self) -> Path:
@@ -59,7 +61,15 @@ class GridFolder:
     def locked(self, *, resume: bool) -> Iterator[None]:
         """Make the folder if need be and keep other grids out of it.
 
-        Raises GridError if it holds anything and `resume` is false, holds something other than a grid, or is in use.
+        Parameters
+        ----------
+        resume : bool
+            Whether it may hold a grid already.
+
+        Raises
+        ------
+        GridError
+            If it holds anything and `resume` is false, holds something other than a grid, or is in use.
         """
         if self.path.is_dir():
             present = {entry.name for entry in self.path.iterdir()} - {".lock"}
@@ -84,72 +94,76 @@ class GridFolder:
             lock.release()
 
     def start(self, grid: Grid, *, retry_failed: bool) -> tuple[list[Cell], list[str]]:
-        """Bring the folder up to date with `grid` and return the cells to run, and notes.
+        """Bring the folder up to date with a grid.
 
         Finished cells keep their runs, failed ones their rows unless `retry_failed` or a change of their
         configuration says otherwise. Runs of cells that are no longer in the grid stay, and a note counts them.
-        Raises GridError if the grid's dimensions changed, or the configuration of a cell that is finished.
+
+        Parameters
+        ----------
+        grid : Grid
+            To be run here.
+        retry_failed : bool
+            Whether failed cells are to run again.
+
+        Returns
+        -------
+        list of Cell, list of str
+            The cells to run, and notes.
+
+        Raises
+        ------
+        GridError
+            If the grid's dimensions changed, or the configuration of a cell that is finished.
         """
         self._check_dimensions(grid)
         shutil.rmtree(self.path / "unfinished", ignore_errors=True)
         for name in ("runs", "unfinished"):
             (self.path / name).mkdir(exist_ok=True)
         cells = {cell.name: cell for cell in grid.cells}
-        runs = {folder.name for folder in (self.path / "runs").iterdir() if not folder.name.startswith(".")}
+        runs = sorted(folder.name for folder in (self.path / "runs").iterdir() if not folder.name.startswith("."))
         self._refuse_changed([cells[name] for name in cells if name in runs])
 
-        rows: dict[str, Row] = {}
-        for old in self.read()[1]:
-            cell = cells.get(old["cell"])
-            changed = cell is not None and old["fingerprint"] != cell.fingerprint
-            if old["cell"] in runs:
-                rows[old["cell"]] = self.finished(old["cell"], old["fingerprint"] if cell is None else cell.fingerprint)
-            elif old["status"] == FAILED and not changed and not (retry_failed and cell is not None):
-                rows[old["cell"]] = old
-        for name in [*(name for name in cells if name in runs), *sorted(runs - set(cells))]:
-            if name not in rows:
-                rows[name] = self.finished(name, cells[name].fingerprint if name in cells else "")
-
-        self.columns = columns_of(grid.dimensions, metric_columns(grid.cells))
-        others = [key for row in rows.values() for key in row if key not in self.columns]
-        self.columns += list(dict.fromkeys(others))
+        before = {row["cell"]: row for row in self.read()}
+        fingerprints = {name: row["fingerprint"] for name, row in before.items()}
+        fingerprints |= {name: cell.fingerprint for name, cell in cells.items()}
+        for name in dict.fromkeys([*before, *cells, *runs]):
+            if name in runs:
+                self.rows[name] = self.finished(name, fingerprints.get(name, ""))
+            elif name in before and before[name]["status"] == FAILED:
+                again = name in cells and retry_failed
+                if not again and before[name]["fingerprint"] == fingerprints[name]:
+                    self.rows[name] = before[name]
+        self.dimensions = grid.dimensions
         self._write_grid(grid)
-        self._write_table(list(rows.values()))
-        gone = len(set(rows) - set(cells))
+        self._write_table()
+        gone = len(set(self.rows) - set(cells))
         notes = [f"{gone} results of {self.path} are not in this grid; they stay in results.csv."] if gone else []
-        return [cell for cell in grid.cells if cell.name not in rows], notes
+        return [cell for cell in grid.cells if cell.name not in self.rows], notes
 
     def finished(self, name: str, fingerprint: str) -> dict[str, str]:
         """Return the row of a finished run. Raises RunFolderError if its folder is damaged."""
-        folder = RunFolder.open(self.run_path(name))
-        return finished_row(folder, folder.read_json(CELL_FILE)["dimensions"], fingerprint)
+        return finished_row(RunFolder.open(self.run_path(name)), fingerprint)
 
     def publish(self, cell: Cell, unfinished: Path) -> dict[str, str]:
         """Put a finished run in its place and its row into the table; returns the row."""
         os.rename(unfinished, self.run_path(cell.name))
         row = self.finished(cell.name, cell.fingerprint)
-        self.append(row)
+        self.add(row)
         return row
 
-    def append(self, row: Row) -> None:
-        """Add a row to the table at once and for good.
+    def add(self, row: Row) -> None:
+        """Add a row to the table at once and for good."""
+        self.rows[row["cell"]] = row
+        self._write_table()
 
-        Raises GridError if the row has a column that the table lacks: a value must not be lost silently.
-        """
-        lost = [key for key in row if key not in self.columns]
-        if lost:
-            raise GridError(f"{self.table} has no column for {', '.join(lost)} of cell {row['cell']}.")
-        with self.table.open("ab") as file:
-            file.write(to_line(row, self.columns).encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-    def read(self) -> tuple[list[str], list[dict[str, str]]]:
-        """Return header and rows of the table, ([], []) if there is none; a last line cut short is left out."""
+    def read(self) -> list[dict[str, str]]:
+        """Return the rows of the table; none if there is no table."""
         try:
-            return read_rows(self.table.read_text(encoding="utf-8"))
+            with self.table.open(newline="", encoding="utf-8") as file:
+                return list(csv.DictReader(file))
         except FileNotFoundError:
-            return [], []
+            return []
 
     def grid(self) -> dict[str, Any]:
         """Return the content of grid.json. Raises GridError if this is not the folder of a grid."""
@@ -170,12 +184,9 @@ class GridFolder:
                 )
 
     def _refuse_changed(self, cells: Sequence[Cell]) -> None:
-        changed: list[tuple[Cell, list[str]]] = []
-        for cell in cells:
-            stored = RunFolder.open(self.run_path(cell.name))
-            found = differences(stored.read_json(CELL_FILE)["identity"], cell.identity)
-            if found:
-                changed.append((cell, found))
+        stored = [RunFolder.open(self.run_path(cell.name)).read_json(CELL_FILE)["identity"] for cell in cells]
+        both = [(cell, differences(old, cell.identity)) for cell, old in zip(cells, stored, strict=True)]
+        changed = [(cell, found) for cell, found in both if found]
         if changed:
             cell, found = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
@@ -185,7 +196,7 @@ class GridFolder:
             )
 
     def _write_grid(self, grid: Grid) -> None:
-        content: Mapping[str, Any] = {
+        content = {
             "format": FORMAT,
             "dimensions": list(grid.dimensions),
             "cells": {cell.name: dict(cell.dimensions) for cell in grid.cells},
@@ -194,13 +205,14 @@ class GridFolder:
         with whole_file(self.path / "grid.json") as aside:
             write_json(aside, content)
 
-    def _write_table(self, rows: Sequence[Row]) -> None:
-        with whole_file(self.table) as aside, aside.open("wb") as file:
-            file.write(to_line(dict(zip(self.columns, self.columns, strict=True)), self.columns).encode())
-            for row in rows:
-                file.write(to_line(row, self.columns).encode())
+    def _write_table(self) -> None:
+        """Write all rows: a table is never seen half written, and each run may have metrics of its own."""
+        first, *fixed = FIXED_COLUMNS
+        found = [key for row in self.rows.values() for key in row]
+        columns = dict.fromkeys([first, *self.dimensions, *fixed, *found])
+        with whole_file(self.table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows.values())
             file.flush()
             os.fsync(file.fileno())
-
-
-__all__ = ["DONE", "FAILED", "GridFolder"]

@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cvr_plugins.config import FIELD_KEYS, Config
-from cvr_plugins.grid._cells import GridError, canonical
+from cvr_plugins.config import FIELD_KEYS
+from cvr_plugins.grid._cells import Cell, GridError, canonical
 from cvr_plugins.grid._rows import CELL_FILE
 from cvr_plugins.training.run_folder import write_json
 
@@ -35,23 +35,9 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is sent.
+    """What a worker is sent: a cell, and where its run folder is to be written."""
 
-    Parameters
-    ----------
-    name : str
-        The cell's.
-    config : Config
-        Its configuration.
-    about : mapping
-        What to note of it in the run folder.
-    folder : Path
-        Where that is to be written.
-    """
-
-    name: str
-    config: Config
-    about: Mapping[str, Any]
+    cell: Cell
     folder: Path
 
 
@@ -188,7 +174,7 @@ def _run(task: Task, logs: dict[str, FunnelLog], remarks: list[str], start: floa
     from cvr_plugins.logs import load_log
     from cvr_plugins.rechub.runner import run
 
-    config = task.config
+    config = task.cell.config
     given = sorted(config.given.intersection(FIELD_KEYS))
     source = canonical([given, *(config[name] for name in ("dataset", "data_path", *FIELD_KEYS))])
     if source not in logs:
@@ -198,7 +184,7 @@ def _run(task: Task, logs: dict[str, FunnelLog], remarks: list[str], start: floa
     # The bars of several runs at once would overwrite each other.
     config = replace(config, values={**config.values, "show_progress": False})
     run(config, folder=task.folder, log=logs[source], on_note=remarks.append)
-    write_json(task.folder / CELL_FILE, {**task.about, "seconds": round(time.perf_counter() - start, 3)})
+    write_json(task.folder / CELL_FILE, {**task.cell.about, "seconds": round(time.perf_counter() - start, 3)})
 
 
 def _follow_parent() -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvr_plugins.grid._cells import Cell, GridError
+from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid._folder import GridFolder
 from cvr_plugins.grid._pool import Reply, Task, answers
 from cvr_plugins.grid._rows import Row, failed_row
@@ -17,11 +17,25 @@ from cvr_plugins.grid._spec import Grid
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `run_grid` did: cells that ran now, how many of them failed, and cells that had a result before."""
+    """What `run_grid` did.
+
+    Parameters
+    ----------
+    ran : int
+        Cells that ran now.
+    failed : int
+        How many of them failed.
+    before : int
+        Cells that had a result before.
+    """
 
     ran: int
     failed: int
     before: int
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 def run_grid(
@@ -31,63 +45,74 @@ def run_grid(
     resume: bool = False,
     retry_failed: bool = False,
     jobs: int = 1,
-    on_note: Callable[[str], None] | None = None,
-    on_start: Callable[[int], None] | None = None,
-    on_row: Callable[[Row], None] | None = None,
+    on_note: Callable[[str], None] = _ignore,
+    on_start: Callable[[int], None] = _ignore,
+    on_row: Callable[[Row], None] = _ignore,
 ) -> Outcome:
-    """Run the cells of `grid` that have no result in the folder `out` yet, `jobs` at a time, each in its own process.
+    """Run the cells of a grid that have no result yet, each in a process of its own.
 
-    resume: go on in a folder that holds a grid already; retry_failed: run failed cells again. Results do not depend on
-    `jobs`. on_note: told each remark of a run once; on_start: the number of cells to run; on_row: each new row.
+    Parameters
+    ----------
+    grid : Grid
+        Made by `plan`.
+    out : str or Path
+        Its folder.
+    resume : bool
+        Go on in a folder that holds a grid already.
+    retry_failed : bool
+        Run failed cells again.
+    jobs : int
+        Cells at a time; results do not depend on it.
+    on_note, on_start, on_row : callable
+        Told each remark of a run once, the number of cells to run, and each new row.
+
+    Returns
+    -------
+    Outcome
+        How many cells ran.
+
+    Raises
+    ------
+    GridError
+        If `out` cannot be used for this grid (see `GridFolder`), or no process can start.
+
+    Notes
+    -----
     The program may be killed at any moment: what `out` says is done is done, and the rest runs when it is resumed.
     The processes are spawned, so a script that calls this needs `if __name__ == "__main__":`.
-    Raises GridError if `out` cannot be used for this grid (see GridFolder).
     """
     if jobs < 1:
         raise GridError(f"jobs must be at least 1; got {jobs}.")
     folder = GridFolder(Path(out))
     with folder.locked(resume=resume):
         cells, notes = folder.start(grid, retry_failed=retry_failed)
-        tell = _once(on_note)
         for note in notes:
-            tell(note)
-        if on_start is not None:
-            on_start(len(cells))
-        named = {cell.name: cell for cell in cells}
+            on_note(note)
+        on_start(len(cells))
         aside = folder.path / "unfinished"
-        tasks = [Task(cell.name, cell.config, cell.about, aside / f"{cell.name}.{uuid.uuid4().hex}") for cell in cells]
+        tasks = [Task(cell, aside / f"{cell.name}.{uuid.uuid4().hex}") for cell in cells]
         failed = 0
+        told: set[str] = set()
         # Closing kills the processes, also when the program is interrupted.
         with closing(answers(tasks, jobs)) as replies:
             for task, reply in replies:
                 for remark in reply.remarks:
-                    tell(remark)
-                row = _settle(folder, named[task.name], task.folder, reply)
+                    if remark not in told:
+                        told.add(remark)
+                        on_note(remark)
                 failed += reply.error is not None
-                if on_row is not None:
-                    on_row(row)
+                on_row(_settle(folder, task, reply))
     return Outcome(len(cells), failed, len(grid.cells) - len(cells))
 
 
-def _settle(folder: GridFolder, cell: Cell, unfinished: Path, reply: Reply) -> Row:
-    trace = folder.path / "errors" / f"{cell.name}.txt"
+def _settle(folder: GridFolder, task: Task, reply: Reply) -> Row:
+    trace = folder.path / "errors" / f"{task.cell.name}.txt"
     if reply.error is None:
         trace.unlink(missing_ok=True)
-        return folder.publish(cell, unfinished)
+        return folder.publish(task.cell, task.folder)
     kind, message, traceback = reply.error
     trace.parent.mkdir(exist_ok=True)
     trace.write_text(traceback, encoding="utf-8")
-    row = failed_row(cell, kind, message, reply.seconds)
-    folder.append(row)
+    row = failed_row(task.cell, kind, message, reply.seconds)
+    folder.add(row)
     return row
-
-
-def _once(tell: Callable[[str], None] | None) -> Callable[[str], None]:
-    told: set[str] = set()
-
-    def once(remark: str) -> None:
-        if tell is not None and remark not in told:
-            told.add(remark)
-            tell(remark)
-
-    return once

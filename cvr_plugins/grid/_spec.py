@@ -21,11 +21,12 @@ from cvr_plugins.grid._cells import (
     cell_name,
     described,
     identity_of,
+    no_such,
     text_of,
 )
 from cvr_plugins.grid._rows import FIXED_COLUMNS
 from cvr_plugins.metrics import parse_key
-from cvr_plugins.nearest import did_you_mean, either
+from cvr_plugins.nearest import either
 from cvr_plugins.plugins import registry
 
 SECTIONS = ("variants", "grid", "exclude", "overrides")
@@ -34,12 +35,26 @@ VARIANT = "variant"
 """Dimension whose values are the names under `variants`."""
 
 
+Chosen = Mapping[str, Any]
+"""Dimension -> value of a cell."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """The cells of a grid, each checked as far as that goes without data.
 
-    dimensions: the names of the lists, in order; sizes: the length of each; cells: their product without what is
-    excluded; excluded: how many combinations that left out; source: the file's content.
+    Parameters
+    ----------
+    dimensions : tuple of str
+        The names of the lists, in order.
+    sizes : tuple of int
+        The length of each.
+    cells : tuple of Cell
+        Their product without what is excluded.
+    excluded : int
+        How many combinations that left out.
+    source : mapping
+        The file's content.
     """
 
     dimensions: tuple[str, ...]
@@ -52,19 +67,31 @@ class Grid:
 def plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Grid:
     """Read a grid and check every cell of it.
 
-    source: a YAML file or its content: the flat keys of a run, and
+    Parameters
+    ----------
+    source : str, Path or mapping
+        A YAML file or its content: the flat keys of a run, and
 
-    - `grid`: dimension -> list of values; a dimension is any key of a run;
-    - `variants`: name -> keys, such as `{SNIPS: {model: MultiIPW, self_normalized: true}}`: a first dimension
-      `variant`, whose values are the names and stand for these keys, which win over shared ones;
-    - `exclude`: list of partial cells to leave out, such as `{model: ESM2, architecture: [mmoe, ple]}`, where a list
-      means any of its values;
-    - `overrides`: list of `{when: partial cell, set: keys}`, settings of some cells only, later ones win.
+        - `grid`: dimension -> list of values; a dimension is any key of a run;
+        - `variants`: name -> keys, such as `{SNIPS: {model: MultiIPW, self_normalized: true}}`: a first dimension
+          `variant`, whose values are the names and stand for these keys, which win over shared ones;
+        - `exclude`: list of partial cells to leave out, such as `{model: ESM2, architecture: [mmoe, ple]}`, where a
+          list means any of its values;
+        - `overrides`: list of `{when: partial cell, set: keys}`, settings of some cells only, later ones win.
+    overrides : mapping or None
+        Shared keys that replace the file's.
 
-    overrides: shared keys that replace the file's. Runs of a grid use one thread each unless `threads` says otherwise,
-    so that results do not depend on how many run at once.
-    Raises GridError, ConfigError and RegistryError: for unknown keys and names, values that are not in the grid, two
-    equal cells and an empty grid. Whether an architecture or the data suit a method only its run can say.
+    Returns
+    -------
+    Grid
+        Its runs use one thread each unless `threads` says otherwise, so that results do not depend on how many run at
+        once.
+
+    Raises
+    ------
+    GridError, ConfigError, RegistryError
+        For unknown keys and names, values that are not in the grid, two equal cells and an empty grid. Whether an
+        architecture or the data suit a method only its run can say.
     """
     raw = dict(source) if isinstance(source, Mapping) else load_yaml(source)
     shared = {**{key: value for key, value in raw.items() if key not in SECTIONS}, **(overrides or {})}
@@ -76,23 +103,21 @@ def plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     exclude = [_partial(entry, dimensions, "exclude") for entry in _entries(raw, "exclude")]
     settings = [_override(entry, dimensions) for entry in _entries(raw, "overrides")]
 
-    found = []
-    excluded = 0
-    for values in product(*dimensions.values()):
-        chosen = dict(zip(dimensions, values, strict=True))
-        if any(matches(chosen) for matches in exclude):
-            excluded += 1
-            continue
-        keys = {name: value for name, value in chosen.items() if name != VARIANT}
-        variant = variants[chosen[VARIANT]] if variants else {}
-        layers = [found for matches, found in settings if matches(chosen)]
-        found.append(_cell(chosen, [{"threads": 1}, shared, keys, variant, *layers]))
-    if not found:
+    combinations = [dict(zip(dimensions, values, strict=True)) for values in product(*dimensions.values())]
+    kept = [chosen for chosen in combinations if not any(matches(chosen) for matches in exclude)]
+    if not kept:
         raise GridError("The grid has no cell left: exclude leaves out all of its combinations.")
-    cells = _checked(found)
+    configs = []
+    for chosen in kept:
+        own = {name: value for name, value in chosen.items() if name != VARIANT}
+        variant = variants[chosen[VARIANT]] if variants else {}
+        later = [keys for matches, keys in settings if matches(chosen)]
+        configs.append(_config(chosen, [{"threads": 1}, shared, own, variant, *later]))
+    cells = _checked(kept, configs)
     _refuse_equal(cells)
+    sizes = tuple(map(len, dimensions.values()))
     content = {**shared, **{name: raw[name] for name in SECTIONS if name in raw}}
-    return Grid(tuple(dimensions), tuple(map(len, dimensions.values())), tuple(cells), excluded, content)
+    return Grid(tuple(dimensions), sizes, tuple(cells), len(combinations) - len(kept), content)
 
 
 def _refuse_what_is_not_plain(raw: Mapping[str, Any]) -> None:
@@ -112,12 +137,14 @@ def _variants(found: Any) -> dict[str, dict[str, Any]]:
             raise GridError(f"variants: {name!r} cannot name a variant; use text, in quotes where YAML reads a number.")
         if not isinstance(keys, dict):
             raise GridError(f"variants: {name!r} must hold keys of a run, such as {{model: Naive}}; got {keys!r}.")
-        for key in keys:
-            if key in WITHOUT_EFFECT:
-                raise GridError(
-                    f"variants: {name!r} sets {key!r}, which makes no difference between cells; take it out."
-                )
+        _refuse_without_effect(f"variants: {name!r}", keys)
     return dict(found)
+
+
+def _refuse_without_effect(who: str, keys: Mapping[str, Any]) -> None:
+    for key in keys:
+        if key in WITHOUT_EFFECT:
+            raise GridError(f"{who} sets {key!r}, which makes no difference between cells; take it out.")
 
 
 def _dimensions(
@@ -164,7 +191,7 @@ def _entries(raw: Mapping[str, Any], section: str) -> list[Any]:
     return entries
 
 
-Matcher = Callable[[Mapping[str, Any]], bool]
+Matcher = Callable[[Chosen], bool]
 
 
 def _partial(entry: Any, dimensions: Mapping[str, list[Any]], where: str) -> Matcher:
@@ -174,24 +201,17 @@ def _partial(entry: Any, dimensions: Mapping[str, list[Any]], where: str) -> Mat
     wanted: dict[str, set[str]] = {}
     for name, value in entry.items():
         if name not in dimensions:
-            hint = did_you_mean(str(name), dimensions)
-            raise GridError(
-                f"{where}: {name!r} is no dimension of the grid. {hint} It has {', '.join(dimensions)}.".replace(
-                    "  ", " "
-                )
-            )
-        known = [canonical(each) for each in dimensions[name]]
+            raise no_such(f"{where}: {name!r} is no dimension of the grid.", str(name), dimensions, "has")
+        known = {canonical(each): text_of(each) for each in dimensions[name]}
         # A list-valued dimension such as dims: [[64], [32]] may name one of its values without a list around it.
         one_value = not isinstance(value, list) or canonical(value) in known
-        for each in [value] if one_value else value:
+        values = [value] if one_value else value
+        for each in values:
             if canonical(each) not in known:
-                hint = did_you_mean(text_of(each), map(text_of, dimensions[name]))
-                raise GridError(
-                    f"{where}: {name!r} takes no value {each!r} in this grid. {hint} It takes "
-                    f"{', '.join(map(text_of, dimensions[name]))}.".replace("  ", " ")
-                )
-        wanted[name] = {canonical(each) for each in ([value] if one_value else value)}
-    return lambda cell: all(canonical(cell[name]) in values for name, values in wanted.items())
+                what = f"{where}: {name!r} takes no value {each!r} in this grid."
+                raise no_such(what, text_of(each), known.values(), "takes")
+        wanted[name] = set(map(canonical, values))
+    return lambda chosen: all(canonical(chosen[name]) in values for name, values in wanted.items())
 
 
 def _override(entry: Any, dimensions: Mapping[str, list[Any]]) -> tuple[Matcher, dict[str, Any]]:
@@ -200,13 +220,11 @@ def _override(entry: Any, dimensions: Mapping[str, list[Any]]) -> tuple[Matcher,
     for name in entry["set"]:
         if name in dimensions:
             raise GridError(f"overrides sets {name!r}, which is a dimension of the grid; exclude cells instead.")
-        if name in WITHOUT_EFFECT:
-            raise GridError(f"overrides sets {name!r}, which makes no difference between cells; take it out.")
+    _refuse_without_effect("overrides", entry["set"])
     return _partial(entry["when"], dimensions, "overrides"), dict(entry["set"])
 
 
-def _cell(chosen: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any], Config]:
-    """Name, dimensions and configuration of a cell."""
+def _config(chosen: Chosen, layers: Sequence[Mapping[str, Any]]) -> Config:
     try:
         config = resolve(*layers)
         for name in config["metrics"] or ():
@@ -214,31 +232,26 @@ def _cell(chosen: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> tuple[
         parse_key(config["valid_metric"], find=registry().metric)
     except ValueError as error:
         raise GridError(f"Cell {described(chosen)}: {error}") from error
-    return cell_name(chosen), chosen, config
+    return config
 
 
-def _checked(cells: Sequence[tuple[str, dict[str, Any], Config]]) -> list[Cell]:
+def _checked(kept: Sequence[Chosen], configs: Sequence[Config]) -> list[Cell]:
     """Refuse options that a cell's method, architecture, backbone and weighting do not have."""
-    accepted = [_accepted(config) for _, _, config in cells]
-    anywhere = set().union(*(options for _, options in accepted))
-    found = []
-    for (name, chosen, config), (method, options) in zip(cells, accepted, strict=True):
+    bare = [assemble(config["model"], **{part: config[part] for part in PARTS}) for config in configs]
+    accepted = [{option for options in each.accepted.values() for option in options} for each in bare]
+    anywhere = set().union(*accepted)
+    cells = []
+    for chosen, config, assembly, options in zip(kept, configs, bare, accepted, strict=True):
         params = {key for key in config.options if key.endswith(PARAMS_SUFFIX)}
         try:
-            refuse_unknown(config, options | params, method)
+            refuse_unknown(config, options | params, assembly.method.name)
             identity = identity_of(config)
         except (ConfigError, OptionError) as error:
             elsewhere = [key for key in config.options if key in anywhere - options]
             advice = f" Other cells take {either(elsewhere, 'and')}: give it to them by overrides." if elsewhere else ""
             raise GridError(f"Cell {described(chosen)}: {error}{advice}") from error
-        found.append(Cell(name, chosen, config, identity))
-    return found
-
-
-def _accepted(config: Config) -> tuple[str, set[str]]:
-    """The name of a configuration's method, and the options it takes."""
-    bare = assemble(config["model"], **{part: config[part] for part in PARTS})
-    return bare.method.name, {option for options in bare.accepted.values() for option in options}
+        cells.append(Cell(cell_name(chosen), chosen, config, identity))
+    return cells
 
 
 def _refuse_equal(cells: Sequence[Cell]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -10,10 +11,8 @@ import pandas as pd
 import pytest
 
 from cvr_plugins.grid import plan, run_grid
-from cvr_plugins.grid._rows import columns_of, to_line
 
 ROWS = 400
-METRICS = ("cvr/entire/auc", "cvr/entire/log_loss", "cvr/entire/calibration")
 
 
 @pytest.fixture(scope="session")
@@ -66,37 +65,42 @@ def finished_copy(finished_grid, tmp_path):
     return shutil.copytree(finished_grid, tmp_path / "copy")
 
 
+def rows_of(path, ignore=("seconds",)) -> dict[str, dict[str, str]]:
+    """Cell -> row of a grid's table, without what a clock says; each cell must be there once."""
+    with (path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["cell"] for row in rows}) == len(rows)
+    return {row["cell"]: {key: value for key, value in row.items() if key not in ignore} for row in rows}
+
+
+@pytest.fixture
+def results_of():
+    """The reader of a grid's table."""
+    return rows_of
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A maker of a grid's folder: cells as (dimensions, values, None for a failed one); `planned` ones did not run."""
 
-    def make(cells, planned=(), metrics=METRICS, source=None):
-        dimensions = list((cells or planned)[0][0])
-        columns = columns_of(dimensions, ["cvr/entire/mean_predicted", *metrics])
-        lines = [to_line(dict(zip(columns, columns, strict=True)), columns)]
-        named = {}
-        for chosen, values in [*cells, *((chosen, ...) for (chosen,) in planned)]:
-            name = "-".join(map(str, chosen.values()))
-            named[name] = chosen
-            if values is ...:
-                continue
-            row = {"cell": name, **{k: str(v) for k, v in chosen.items()}, "cvr/entire/mean_predicted": "0.1"}
+    def make(cells, planned=(), source=None):
+        cells = [*cells, *((chosen, ...) for (chosen,) in planned)]
+        named = {"-".join(map(str, chosen.values())): (chosen, values) for chosen, values in cells}
+        rows = []
+        for name, (chosen, values) in named.items():
+            row = {"cell": name, **chosen, "status": "done", "error": "", "collapsed": "", "valid_value": ""}
             if values is None:
-                row |= {
-                    "status": "failed",
-                    "error": "ValueError: it_broke & <b>burnt</b> 100 %",
-                    "cvr/entire/mean_predicted": "",
-                }
-            else:
-                values = dict(values)
-                row |= {
-                    "status": "done",
-                    "valid_value": str(values.pop("valid", "")),
-                    **{key: str(value) for key, value in values.items()},
-                }
-            lines.append(to_line(row, columns))
-        (tmp_path / "results.csv").write_text("".join(lines))
-        content = {"format": 1, "dimensions": dimensions, "cells": named, "source": source or {}}
+                rows.append(row | {"status": "failed", "error": "ValueError: it_broke & <b>burnt</b> 100 %"})
+            elif values is not ...:
+                evaluated = {f"{key.rpartition('/')[0]}/mean_predicted": 0.1 for key in values if "/" in key}
+                rows.append(row | evaluated | values)
+        pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
+        content = {
+            "format": 1,
+            "dimensions": list(cells[0][0]),
+            "cells": {name: chosen for name, (chosen, _) in named.items()},
+            "source": source or {},
+        }
         (tmp_path / "grid.json").write_text(json.dumps(content))
         return tmp_path
 

@@ -23,7 +23,7 @@ def decays(metric="cvr/click/auc", **more):
         ("B", 0.2, 2): (0.3, 0.35),
     }
     cells = [
-        (dict(zip(("model", "weight_decay", "seed"), key, strict=True)), v and {"valid": v[0], AUC: v[1]})
+        (dict(zip(("model", "weight_decay", "seed"), key, strict=True)), v and {"valid_value": v[0], AUC: v[1]})
         for key, v in found.items()
     ]
     return {"cells": cells, "source": {"valid_metric": metric, **more}}

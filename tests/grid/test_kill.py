@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -12,20 +12,13 @@ import time
 import pytest
 import yaml
 
-from cvr_plugins.grid import GridFolder, _folder, plan, run_grid
+from cvr_plugins.grid import GridFolder, plan, run_grid
 
 COMMAND = [sys.executable, "-c", "from cvr_plugins.cli import main; main()", "grid"]
 
 
 class Killed(BaseException):
     """Stands for a kill: nothing may catch it."""
-
-
-def rows_of(path) -> dict[str, dict[str, str]]:
-    with (path / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len({row["cell"] for row in rows}) == len(rows)
-    return {row["cell"]: {k: v for k, v in row.items() if k != "seconds"} for row in rows}
 
 
 def made(path) -> dict[str, int]:
@@ -42,58 +35,42 @@ def between_rename_and_row(folder, cell, unfinished):
     raise Killed
 
 
-def within_the_row(folder, cell, unfinished):
-    os.rename(unfinished, folder.run_path(cell.name))
-    line = _folder.to_line(folder.finished(cell.name, cell.fingerprint), folder.columns)
-    with folder.table.open("a") as file:
-        file.write(line[: len(line) // 2])
-    raise Killed
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [before_the_rename, between_rename_and_row, within_the_row])
-def test_a_kill_while_a_run_is_put_away(finished_grid, source, tmp_path, monkeypatch, moment):
-    grid, out = plan(source()), tmp_path / "out"
-    publish = GridFolder.publish
-
-    def second_time(folder, cell, unfinished):
-        return moment(folder, cell, unfinished) if made(out) else publish(folder, cell, unfinished)
-
+@pytest.mark.parametrize("moment", [before_the_rename, between_rename_and_row])
+def test_a_kill_while_a_run_is_put_away(finished_grid, finished_copy, source, results_of, monkeypatch, moment):
+    grid = plan(source())
+    shutil.rmtree(finished_copy / "runs" / "ESMM-2")
     with monkeypatch.context() as patch:
-        patch.setattr(GridFolder, "publish", second_time)
+        patch.setattr(GridFolder, "publish", moment)
         with pytest.raises(Killed):
-            run_grid(grid, out)
-    kept = made(out)
-    assert len(kept) == (1 if moment is before_the_rename else 2)
-    outcome = run_grid(grid, out, resume=True)
-    assert outcome.before == len(kept)
-    assert rows_of(out) == rows_of(finished_grid)
-    assert {name: made(out)[name] for name in kept} == kept
+            run_grid(grid, finished_copy, resume=True)
+    kept = made(finished_copy)
+    assert len(kept) == (3 if moment is before_the_rename else 4)
+    assert run_grid(grid, finished_copy, resume=True).before == len(kept)
+    assert results_of(finished_copy) == results_of(finished_grid)
+    assert {name: made(finished_copy)[name] for name in kept} == kept
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments(source, tmp_path):
-    file = tmp_path / "grid.yaml"
-    raw = source(grid={"model": ["Naive", "ESMM", "NISE"], "seed": [1, 2]}, epochs=60, stopping_step=60)
-    file.write_text(yaml.safe_dump(raw))
-    run_grid(plan(raw), tmp_path / "whole", jobs=2)
-
+def test_kills_at_random_moments(finished_grid, source, results_of, tmp_path):
+    file, out = tmp_path / "grid.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(source()))
     rng = random.Random(7)
-    out = tmp_path / "out"
     kept: dict[str, int] = {}
-    for attempt in range(7):
-        last = attempt == 6
+    for attempt in range(3):
+        last = attempt == 2
         running = subprocess.Popen(
             [*COMMAND, "-c", str(file), "-o", str(out), "--resume", "--jobs", "2"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        # Every other kill comes at any moment, the others soon after a run was finished.
-        wait = 0.0 if attempt % 2 else rng.uniform(0, 5)
+        # Every other kill comes soon after a run was finished, the others at any moment.
         deadline = time.monotonic() + 60
-        while attempt % 2 and running.poll() is None and time.monotonic() < deadline and len(made(out)) == len(kept):
+        while (
+            not attempt % 2 and running.poll() is None and time.monotonic() < deadline and len(made(out)) == len(kept)
+        ):
             time.sleep(0.005)
-        time.sleep(wait or rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 5) if attempt % 2 else rng.uniform(0, 0.1))
         if not last:
             running.kill()
         _, errors = running.communicate()
@@ -101,5 +78,5 @@ def test_kills_at_random_moments(source, tmp_path):
         assert {name: done[name] for name in kept} == kept
         kept = done
         assert running.returncode == 0 if last else running.returncode in (0, -9), errors.decode()
-    assert rows_of(out) == rows_of(tmp_path / "whole")
+    assert results_of(out) == results_of(finished_grid)
     assert list((out / "unfinished").iterdir()) == []

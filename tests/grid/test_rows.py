@@ -1,48 +1,15 @@
-"""Rows of the results table: written whole, read back whole, and what they say of a run."""
+"""Rows of the results table: what they say of a run."""
 
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
 import pytest
 
 from cvr_plugins.grid import plan
-from cvr_plugins.grid._rows import columns_of, failed_row, finished_row, metric_columns, read_rows, to_line
+from cvr_plugins.grid._rows import failed_row, finished_row
 from cvr_plugins.training.run_folder import RunFolder
-
-
-def test_a_row_is_one_line_and_reads_back():
-    columns = ["cell", "status", "error", "cvr/click/auc"]
-    row = {"cell": 'a,"b"', "status": "failed", "error": "Kind: message, with a comma"}
-    text = to_line(dict(zip(columns, columns, strict=True)), columns) + to_line(row, columns)
-    assert text.count("\n") == 2
-    assert read_rows(text) == (columns, [{**row, "cvr/click/auc": ""}])
-
-
-@pytest.mark.parametrize("cut", range(1, 12))
-def test_a_last_line_cut_short_anywhere_is_left_out(cut):
-    whole = "a,b\n1,2\n3,4567\n"
-    assert read_rows(whole[:-cut])[1] == ([{"a": "1", "b": "2"}] if cut < 8 else [])
-
-
-def test_nothing_reads_as_nothing():
-    assert read_rows("") == ([], [])
-    assert read_rows("a,b") == ([], [])
-
-
-def test_columns_hold_every_metric_of_every_cell_and_the_watched_one(source):
-    grid = plan(
-        source(overrides=[{"when": {"seed": 2}, "set": {"metrics": ["f1@5%"], "valid_metric": "cvr/click/ks"}}])
-    )
-    names = metric_columns(grid.cells)
-    assert len(set(names)) == len(names)
-    inside = [name.removeprefix("cvr/click/") for name in names if name.startswith("cvr/click/")]
-    assert sorted(inside) == sorted(
-        ["mean_predicted", "mean_observed", "auc", "log_loss", "calibration", "ks", "f1@5%"]
-    )
-    assert columns_of(["model", "seed"], names)[:4] == ["cell", "model", "seed", "status"]
 
 
 def test_a_failed_row_keeps_the_error_on_one_line(source):
@@ -60,7 +27,7 @@ def test_a_failed_row_keeps_the_error_on_one_line(source):
 
 def test_a_finished_row_says_what_the_run_folder_says(finished_grid):
     folder = RunFolder.open(finished_grid / "runs" / "ESMM-2")
-    row = finished_row(folder, {"model": "ESMM", "seed": 2}, "abc")
+    row = finished_row(folder, "abc")
     metrics, history = folder.read_json("metrics.json"), folder.read_json("history.json")
     for key, value in metrics["values"].items():
         assert row[key] == ("" if value is None else str(value))
@@ -93,15 +60,13 @@ def test_predictions_as_good_as_constant_are_called_collapsed(finished_copy, pre
     metrics["support"]["cvr/entire"]["mean_predicted"] = float(np.mean(predictions))
     for name, value in (("metrics", metrics), ("calibration", curves)):
         (folder.path / f"{name}.json").write_text(json.dumps(value))
-    assert finished_row(folder, {}, "")["collapsed"] == ("cvr" if collapsed else "")
+    assert finished_row(folder, "")["collapsed"] == ("cvr" if collapsed else "")
 
 
-def test_the_table_is_plain_csv_with_a_row_per_run(finished_grid):
-    with (finished_grid / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert sorted((row["model"], row["seed"], row["status"]) for row in rows) == [
-        (model, seed, "done") for model in ("ESMM", "Naive") for seed in ("1", "2")
-    ]
-    for row in rows:
+def test_the_table_is_plain_csv_with_a_row_per_run(finished_grid, results_of):
+    rows = results_of(finished_grid)
+    assert sorted(rows) == ["ESMM-1", "ESMM-2", "Naive-1", "Naive-2"]
+    for name, row in rows.items():
+        assert list(row)[:4] == ["cell", "model", "seed", "status"]
+        assert (f"{row['model']}-{row['seed']}", row["status"], row["error"]) == (name, "done", "")
         assert 0 <= float(row["cvr/oracle/auc"]) <= 1
-        assert row["ctavr/entire/auc"] == ""

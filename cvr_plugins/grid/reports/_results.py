@@ -65,7 +65,7 @@ class Results:
         folder = GridFolder(Path(path))
         content = folder.grid()
         dimensions = list(content["dimensions"])
-        columns, rows = folder.read()
+        rows = folder.read()
         found = {row["cell"]: row for row in rows}
         if not any(row["status"] == DONE for row in rows):
             raise GridError(
@@ -80,8 +80,8 @@ class Results:
             }
             for name, cell in content["cells"].items()
         ]
-        runs = pd.DataFrame([*planned, *found.values()], columns=columns).set_index("cell").fillna("")
-        figures = ["valid_value", *(key for key in columns if key.count("/") == 2)]
+        runs = pd.DataFrame([*planned, *found.values()], columns=list(rows[0])).set_index("cell").fillna("")
+        figures = ["valid_value", *(key for key in runs if key.count("/") == 2)]
         runs[figures] = runs[figures].replace("", "nan").astype(float)
         if not {VARIANT, "model"} & {*dimensions}:
             dimensions.insert(0, "model")
