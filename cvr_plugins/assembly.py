@@ -9,7 +9,7 @@ from typing import Any
 
 from cvr_plugins.contracts import Architecture, Backbone, Layout, Method, Objective, Weighting
 from cvr_plugins.nearest import did_you_mean
-from cvr_plugins.plugins import registry
+from cvr_plugins.plugins import one_line, registry, sentence
 from cvr_plugins.weightings import terms_by_task, unbalanced
 
 HEAD_SUFFIX = "_params"
@@ -183,8 +183,8 @@ class Assembly:
         except (TypeError, ValueError) as error:
             raise OptionError(f"{self.method.name}{self._owner()}, {part}: {error}") from error
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
-            raise OptionError(f"{self.method.name}{self._owner()}, {part}: its constructor raised {reason}.") from error
+            reason = sentence(one_line(error))
+            raise OptionError(f"{self.method.name}{self._owner()}, {part}: its constructor raised {reason}") from error
 
     def _owner(self) -> str:
         """Say whose code it is that fails, if it is not ours alone."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cvr_plugins.recbole.compat.checkpoints import CheckpointError, SafeCheckpoints, load_checkpoint
     from cvr_plugins.recbole.running.config import Config
-    from cvr_plugins.recbole.running.runner import RunResult, load_data_and_model, run, run_recbole
+    from cvr_plugins.recbole.running.runner import load_data_and_model, run, run_recbole
     from cvr_plugins.recbole.sequential import PARS, MaskedRec
+    from cvr_plugins.training.results import RunResult
 
 _HOMES = {
     "CheckpointError": "compat.checkpoints",

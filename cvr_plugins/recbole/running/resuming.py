@@ -48,24 +48,8 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
-def new_work_folder(out: Path, config: RecBoleConfig, resume: Path | None) -> tuple[Path, Path | None]:
-    """Make the folder that a run is to work in.
-
-    Parameters
-    ----------
-    out
-        The run folder that is to be written in the end.
-    config
-        Written into it, so that a run that is cut off can be taken up from there.
-    resume
-        A checkpoint to be taken up, None for a new training; copied into the folder with the one after its last epoch.
-
-    Returns
-    -------
-    work
-        The folder.
-    resume
-        The copy of the checkpoint, None without one.
+def free_work_folder(out: Path) -> Path:
+    """Return the folder that a run into `out` is to work in.
 
     Raises
     ------
@@ -81,17 +65,37 @@ def new_work_folder(out: Path, config: RecBoleConfig, resume: Path | None) -> tu
             f"{str(work)!r} is left of a run that was cut off; resume it into another folder, or remove it, or name "
             "another place."
         )
+    return work
+
+
+def begin(work: Path, config: RecBoleConfig, resume: Path | None) -> Path | None:
+    """Make the folder that a run works in, so that a run that is cut off can be taken up from there.
+
+    Parameters
+    ----------
+    work
+        The folder.
+    config
+        Written into it.
+    resume
+        A checkpoint to be taken up, None for a new training; copied into the folder with the one after its last epoch.
+
+    Returns
+    -------
+    Path or None
+        The copy of the checkpoint, None without one.
+    """
     work.mkdir(parents=True)
     write_yaml(work / "config.yaml", settings(config))
     if resume is None:
-        return work, None
+        return None
     stem, suffix = os.path.splitext(resume.name)
     own_stem, own_suffix = os.path.splitext(CHECKPOINT)
     for infix in ("", ".last"):
         file = resume.with_name(f"{stem}{infix}{suffix}")
         if file.is_file():
             shutil.copyfile(file, work / f"{own_stem}{infix}{own_suffix}")
-    return work, work / CHECKPOINT
+    return work / CHECKPOINT
 
 
 def settings(config: Any) -> dict[str, Any]:

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import get_trainer
 
 from cvr_plugins.config import ConfigError, refuse_processes
-from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
 from cvr_plugins.recbole.compat._loading import load_checkpoint
-from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints, load_weights
+from cvr_plugins.recbole.compat.checkpoints import load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
-from cvr_plugins.recbole.context.collector import MethodCollector
-from cvr_plugins.recbole.context.metrics import is_key
-from cvr_plugins.recbole.evaluation import SessionEvaluation
-from cvr_plugins.recbole.evaluation.names import is_of_sessions
-from cvr_plugins.recbole.running._building import data_and_model, log_flops, owner_of, packages_named
+from cvr_plugins.recbole.running._building import data_and_model
 from cvr_plugins.recbole.running.config import Config, restored
 from cvr_plugins.recbole.running.resuming import (
-    CHECKPOINT,
-    FRAMEWORK,
-    check_same,
+    begin,
     checkpoint_of,
     configuration,
-    new_work_folder,
+    free_work_folder,
     resumable,
     settings,
 )
+from cvr_plugins.recbole.running.training import Training
 from cvr_plugins.training import run_folder
-from cvr_plugins.training.failures import blamed
-from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
 
@@ -90,7 +81,7 @@ def run(
     if out is not None:
         return _into(Path(out), config, checkpoint, on_epoch)
     with surroundings(config, log=None):
-        return _Run(config, resume=checkpoint, on_epoch=on_epoch).execute(saved=saved)
+        return Training(config, resume=checkpoint, on_epoch=on_epoch).run(saved=saved)
 
 
 def run_recbole(
@@ -111,7 +102,7 @@ def run_recbole(
     """
     config = Config(model, dataset, config_file_list, config_dict, command_line=command_line)
     with surroundings(config, log=log_file(config), console=True, tensorboard=True):
-        result = dict(_Run(config).execute(saved=saved, ends_on_interrupt=False))
+        result = dict(Training(config).run(saved=saved, ends_on_interrupt=False))
     if queue is not None:
         queue.put(result)
     return result
@@ -131,150 +122,13 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     return config, model, dataset, parts[0], parts[1], parts[2]
 
 
-def trainer_class(config: RecBoleConfig) -> type[Any]:
-    """Return the trainer that RecBole has for the configured model, with safe checkpoints and evaluation of sessions.
-
-    Decision trees keep RecBole's own: their libraries write and read their files.
-    """
-    base: type[Any] = get_trainer(config["MODEL_TYPE"], config["model"])
-    from recbole.trainer import Trainer
-
-    if not issubclass(base, Trainer):
-        return base
-    mixins = tuple(each for each in (SessionEvaluation, SafeCheckpoints) if not issubclass(base, each))
-    return type(base.__name__, (*mixins, base), {"__module__": base.__module__}) if mixins else base
-
-
-def named(result: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """Return a result of RecBole's with names that tell the protocol: `full/ndcg@10`, `uni100/mrr@5`, `labeled/auc`.
-
-    Names of metrics of sessions and of tasks tell it themselves.
-    """
-    mode = config["eval_args"]["mode"]["test"]
-    return {key if "/" in key or is_of_sessions(key) else f"{mode}/{key}": value for key, value in result.items()}
-
-
-class _Run:
-    """What RecBole makes of a configuration: data, model and trainer, ready to be trained.
-
-    Parameters
-    ----------
-    config
-        RecBole's.
-    folder
-        Where checkpoints are written, None for `checkpoint_dir`.
-    resume
-        The checkpoint that training is taken up from, None for a new one.
-    on_epoch
-        Called with the EpochRecord of each epoch.
-    """
-
-    def __init__(
-        self,
-        config: RecBoleConfig,
-        *,
-        folder: Path | None = None,
-        resume: Path | None = None,
-        on_epoch: Callable[[EpochRecord], None] | None = None,
-    ) -> None:
-        logger = getLogger()
-        logger.info(config)
-        self.config = config
-        self.owner = owner_of(config)
-        self.dataset, *self.loaders, model = data_and_model(config)
-        logger.info(self.dataset)
-        logger.info(model)
-        log_flops(config, self.dataset, model)
-        whose = self._blamed("its trainer's constructor", ConfigError)
-        with _checkpoints_in(folder, config), whose:
-            self.trainer: Any = trainer_class(config)(config, model)
-        if folder is not None:
-            self.trainer.saved_model_file = str(folder / CHECKPOINT)
-        if isinstance(self.trainer, SafeCheckpoints):
-            self.trainer.on_epoch = on_epoch
-            if resume is not None:
-                check_same(config, resume)
-                self.trainer.resume_checkpoint(resume)
-        elif resume is not None:
-            raise ConfigError(f"Training of {config['model']} cannot be resumed: RecBole trains it in one go.")
-        else:
-            self.trainer.history = History(config["valid_metric"])
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What run.json says."""
-        parameters = sum(p.numel() for p in self.trainer.model.parameters())
-        method = self.config["model"]
-        return {"framework": FRAMEWORK, "method": method, "plugin": self.owner, "parameters": parameters}
-
-    def execute(self, *, saved: bool, ends_on_interrupt: bool = True) -> RunResult:
-        """Train and evaluate. ends_on_interrupt: whether Ctrl-C ends training as early stopping does."""
-        trainer, config = self.trainer, self.config
-        train, valid, test = self.loaders
-        progress = bool(config["show_progress"])
-        try:
-            with packages_named(config), self._blamed("training"):
-                score, found = trainer.fit(train, valid, saved=saved, show_progress=progress)
-            trainer.history.stopped = "early" if trainer.cur_step > trainer.stopping_step else "all epochs"
-        except KeyboardInterrupt:
-            safe = isinstance(trainer, SafeCheckpoints)
-            if not (ends_on_interrupt and saved and safe and Path(trainer.saved_model_file).exists()):
-                raise
-            score, found = trainer.best_valid_score, trainer.best_valid_result
-            trainer.history.stopped = "interrupted"
-        with self._blamed("evaluation"):
-            tested = trainer.evaluate(test, load_best_model=saved, show_progress=progress)
-        getLogger().info(f"best valid : {found}")
-        getLogger().info(f"test result: {tested}")
-        report, curves = self._reported(tested)
-        best = trainer.history.best
-        return RunResult(
-            report=report,
-            valid=named({} if best is None else best.metrics, config),
-            history=trainer.history,
-            config=config,
-            best_valid_score=score,
-            valid_score_bigger=config["valid_metric_bigger"],
-            best_valid_result=found,
-            test_result=tested,
-            checkpoint=Path(trainer.saved_model_file) if saved else None,
-            reliability=curves,
-            **self._data(),
-        )
-
-    def _reported(self, result: Mapping[str, Any]) -> tuple[Report, Mapping[str, ReliabilityCurve]]:
-        """Return the report of what was just evaluated; result: what RecBole's Evaluator made of it."""
-        collector = self.trainer.eval_collector
-        if not isinstance(collector, MethodCollector):
-            return Report(named(result, self.config), {}), {}
-        assert collector.scored is not None
-        own = {name: value for name, value in result.items() if not is_key(name)}
-        values = {**collector.report.values, **named(own, self.config)}
-        return Report(values, collector.report.support), reliability(collector.scored)
-
-    def _data(self) -> dict[str, Any]:
-        dataset = self.dataset
-        log = {
-            "rows": dataset.inter_num,
-            "users": dataset.user_num - 1 if dataset.uid_field else None,
-            "items": dataset.item_num - 1 if dataset.iid_field else None,
-        }
-        names = ("train", "valid", "test")
-        parts = {name: {"rows": len(part._dataset)} for name, part in zip(names, self.loaders, strict=True)}
-        return {"log": log, "parts": parts, "notes": getattr(dataset, "notes", ())}
-
-    def _blamed(self, doing: str, kind: type[Exception] = TrainingError) -> AbstractContextManager[None]:
-        return blamed(self.config["model"], self.owner, doing, kind)
-
-
 def _into(
     out: Path, config: RecBoleConfig, resume: Path | None, on_epoch: Callable[[EpochRecord], None] | None
 ) -> RunResult:
     """Work in a folder beside `out`, which stays if training is cut off, and write `out` when all is done."""
+    work = free_work_folder(out)
     made = not out.parent.exists()
-    work, resume = new_work_folder(out, config, resume)
-    run: _Run | None = None
-    before = 0
+    training: Training | None = None
 
     def also(place: Path) -> None:
         for file in sorted(work.iterdir()):
@@ -282,19 +136,18 @@ def _into(
                 shutil.copyfile(file, place / file.name)
 
     try:
+        resume = begin(work, config, resume)
         with surroundings(config, log=work / "run.log"):
-            run = _Run(config, folder=work, resume=resume, on_epoch=on_epoch)
-            before = len(run.trainer.history.records)
-            result = replace(run.execute(saved=True), folder=out)
-            result = run_folder.write(result, run.about, settings(config), also)
+            training = Training(config, folder=work, resume=resume, on_epoch=on_epoch)
+            result = replace(training.run(saved=True), folder=out)
+            result = run_folder.write(result, training.about, settings(config), also)
     except BaseException as error:
         # One folder stays: the failed run's, the one that was worked in if a run was cut off after an epoch, or none.
-        trained = run is not None and len(run.trainer.history.records) > before
-        checkpoints = sorted(work.glob("*.pth")) if trained else []
+        checkpoints = sorted(work.glob("*.pth")) if training is not None and training.trained else []
         written = None
-        if run is not None and isinstance(error, TrainingError):
-            history = run.trainer.history
-            written = run_folder.write_failed(out, run.about, settings(config), history, error, checkpoints)
+        if training is not None and isinstance(error, TrainingError):
+            history = training.trainer.history
+            written = run_folder.write_failed(out, training.about, settings(config), history, error, checkpoints)
         if written is not None or not checkpoints:
             shutil.rmtree(work, ignore_errors=True)
             if made:
@@ -305,14 +158,3 @@ def _into(
         raise
     shutil.rmtree(work)
     return result
-
-
-@contextmanager
-def _checkpoints_in(folder: Path | None, config: RecBoleConfig) -> Iterator[None]:
-    """Let RecBole's trainer, which makes the folder it is to save in, take another one than the configuration's."""
-    before = config["checkpoint_dir"]
-    config["checkpoint_dir"] = before if folder is None else str(folder)
-    try:
-        yield
-    finally:
-        config["checkpoint_dir"] = before

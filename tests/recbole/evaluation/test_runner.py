@@ -13,7 +13,7 @@ pytest.importorskip("recbole")
 from cvr_plugins.metrics import SESSION_BASELINES
 from cvr_plugins.recbole import load_data_and_model, run
 from cvr_plugins.recbole.evaluation import as_table
-from cvr_plugins.recbole.running.runner import trainer_class
+from cvr_plugins.recbole.running.training import trainer_class
 
 METRICS = ["NDCG", "NDCGWithoutHistory", "SessionAUC", "SessionNDCG", "auc_padded"]
 

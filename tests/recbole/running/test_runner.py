@@ -25,7 +25,7 @@ from cvr_plugins.config import ConfigError, load_yaml
 from cvr_plugins.files import TargetError
 from cvr_plugins.plugins import UnknownName
 from cvr_plugins.recbole import CheckpointError, Config, load_checkpoint, load_data_and_model, run, run_recbole
-from cvr_plugins.recbole.running import runner
+from cvr_plugins.recbole.running.training import trainer_class
 from cvr_plugins.training.run_folder import RunFolder
 
 STOCK_KEYS = ["best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"]
@@ -74,7 +74,7 @@ def test_a_customised_script_runs(brief):
     train, valid, test = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, train._dataset).to(config["device"])
-    trainer = runner.trainer_class(config)(config, model)
+    trainer = trainer_class(config)(config, model)
     trainer.fit(train, valid, verbose=False)
     assert trainer.evaluate(test) == run("BPR", "toy", config_dict=brief)["test_result"]
 

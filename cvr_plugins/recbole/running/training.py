@@ -1,0 +1,179 @@
+"""One training of a RecBole model: its trainer, and the result of what it is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import get_trainer
+
+from cvr_plugins.config import ConfigError
+from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
+from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
+from cvr_plugins.recbole.context.collector import MethodCollector
+from cvr_plugins.recbole.context.metrics import is_key
+from cvr_plugins.recbole.evaluation import SessionEvaluation
+from cvr_plugins.recbole.evaluation.names import is_of_sessions
+from cvr_plugins.recbole.running._building import data_and_model, log_flops, owner_of, packages_named
+from cvr_plugins.recbole.running.resuming import CHECKPOINT, FRAMEWORK, check_same
+from cvr_plugins.training.failures import blamed
+from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.training.results import RunResult
+from cvr_plugins.training.step import TrainingError
+
+
+class Training:
+    """What RecBole makes of a configuration: data, model and trainer, ready to be trained.
+
+    Parameters
+    ----------
+    config
+        RecBole's.
+    folder
+        Where checkpoints are written, None for `checkpoint_dir`.
+    resume
+        The checkpoint that training is taken up from, None for a new one.
+    on_epoch
+        Called with the EpochRecord of each epoch.
+    """
+
+    def __init__(
+        self,
+        config: RecBoleConfig,
+        *,
+        folder: Path | None = None,
+        resume: Path | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> None:
+        logger = getLogger()
+        logger.info(config)
+        self.config = config
+        self.owner = owner_of(config)
+        self.dataset, *self.loaders, model = data_and_model(config)
+        logger.info(self.dataset)
+        logger.info(model)
+        log_flops(config, self.dataset, model)
+        whose = self._blamed("its trainer's constructor", ConfigError)
+        with _checkpoints_in(folder, config), whose:
+            self.trainer: Any = trainer_class(config)(config, model)
+        if folder is not None:
+            self.trainer.saved_model_file = str(folder / CHECKPOINT)
+        if isinstance(self.trainer, SafeCheckpoints):
+            self.trainer.on_epoch = on_epoch
+            if resume is not None:
+                check_same(config, resume)
+                self.trainer.resume_checkpoint(resume)
+        elif resume is not None:
+            raise ConfigError(f"Training of {config['model']} cannot be resumed: RecBole trains it in one go.")
+        else:
+            self.trainer.history = History(config["valid_metric"])
+        self._before = len(self.trainer.history.records)
+
+    @property
+    def trained(self) -> bool:
+        """Whether an epoch has been trained since."""
+        return len(self.trainer.history.records) > self._before
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What run.json says."""
+        parameters = sum(p.numel() for p in self.trainer.model.parameters())
+        method = self.config["model"]
+        return {"framework": FRAMEWORK, "method": method, "plugin": self.owner, "parameters": parameters}
+
+    def run(self, *, saved: bool, ends_on_interrupt: bool = True) -> RunResult:
+        """Train and evaluate. ends_on_interrupt: whether Ctrl-C ends training as early stopping does."""
+        trainer, config = self.trainer, self.config
+        train, valid, test = self.loaders
+        progress = bool(config["show_progress"])
+        try:
+            with packages_named(config), self._blamed("training"):
+                score, found = trainer.fit(train, valid, saved=saved, show_progress=progress)
+            trainer.history.stopped = "early" if trainer.cur_step > trainer.stopping_step else "all epochs"
+        except KeyboardInterrupt:
+            safe = isinstance(trainer, SafeCheckpoints)
+            if not (ends_on_interrupt and saved and safe and Path(trainer.saved_model_file).exists()):
+                raise
+            score, found = trainer.best_valid_score, trainer.best_valid_result
+            trainer.history.stopped = "interrupted"
+        with self._blamed("evaluation"):
+            tested = trainer.evaluate(test, load_best_model=saved, show_progress=progress)
+        getLogger().info(f"best valid : {found}")
+        getLogger().info(f"test result: {tested}")
+        report, curves = self._reported(tested)
+        best = trainer.history.best
+        return RunResult(
+            report=report,
+            valid=named({} if best is None else best.metrics, config),
+            history=trainer.history,
+            config=config,
+            best_valid_score=score,
+            valid_score_bigger=config["valid_metric_bigger"],
+            best_valid_result=found,
+            test_result=tested,
+            checkpoint=Path(trainer.saved_model_file) if saved else None,
+            reliability=curves,
+            **self._data(),
+        )
+
+    def _reported(self, result: Mapping[str, Any]) -> tuple[Report, Mapping[str, ReliabilityCurve]]:
+        """Return the report of what was just evaluated; result: what RecBole's Evaluator made of it."""
+        collector = self.trainer.eval_collector
+        if not isinstance(collector, MethodCollector):
+            return Report(named(result, self.config), {}), {}
+        assert collector.scored is not None
+        own = {name: value for name, value in result.items() if not is_key(name)}
+        values = {**collector.report.values, **named(own, self.config)}
+        return Report(values, collector.report.support), reliability(collector.scored)
+
+    def _data(self) -> dict[str, Any]:
+        dataset = self.dataset
+        log = {
+            "rows": dataset.inter_num,
+            "users": dataset.user_num - 1 if dataset.uid_field else None,
+            "items": dataset.item_num - 1 if dataset.iid_field else None,
+        }
+        names = ("train", "valid", "test")
+        parts = {name: {"rows": len(part._dataset)} for name, part in zip(names, self.loaders, strict=True)}
+        return {"log": log, "parts": parts, "notes": getattr(dataset, "notes", ())}
+
+    def _blamed(self, doing: str, kind: type[Exception] = TrainingError) -> AbstractContextManager[None]:
+        return blamed(self.config["model"], self.owner, doing, kind)
+
+
+def trainer_class(config: RecBoleConfig) -> type[Any]:
+    """Return the trainer that RecBole has for the configured model, with safe checkpoints and evaluation of sessions.
+
+    Decision trees keep RecBole's own: their libraries write and read their files.
+    """
+    base: type[Any] = get_trainer(config["MODEL_TYPE"], config["model"])
+    from recbole.trainer import Trainer
+
+    if not issubclass(base, Trainer):
+        return base
+    mixins = tuple(each for each in (SessionEvaluation, SafeCheckpoints) if not issubclass(base, each))
+    return type(base.__name__, (*mixins, base), {"__module__": base.__module__}) if mixins else base
+
+
+def named(result: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Return a result of RecBole's with names that tell the protocol: `full/ndcg@10`, `uni100/mrr@5`, `labeled/auc`.
+
+    Names of metrics of sessions and of tasks tell it themselves.
+    """
+    mode = config["eval_args"]["mode"]["test"]
+    return {key if "/" in key or is_of_sessions(key) else f"{mode}/{key}": value for key, value in result.items()}
+
+
+@contextmanager
+def _checkpoints_in(folder: Path | None, config: RecBoleConfig) -> Iterator[None]:
+    """Let RecBole's trainer, which makes the folder it is to save in, take another one than the configuration's."""
+    before = config["checkpoint_dir"]
+    config["checkpoint_dir"] = before if folder is None else str(folder)
+    try:
+        yield
+    finally:
+        config["checkpoint_dir"] = before
