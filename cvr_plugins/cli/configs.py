@@ -90,7 +90,7 @@ def _model(name: str) -> str | None:
 @click.option("--copy", "target", type=click.Path(path_type=Path), help="Copy them into this new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a list.")
 def configs(target: Path | None, as_json: bool) -> None:
-    """List the configuration files of the package, or copy them out; 'run -c NAME' runs one."""
+    """List the configuration files of the package, or copy them out; 'run -c NAME -m METHOD' runs one."""
     from cvr_plugins.cli._output import echo_json
     from cvr_plugins.files import whole_folder
 
