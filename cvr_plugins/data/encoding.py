@@ -114,8 +114,7 @@ class Vocabulary:
                 lengths[feature.name] = int(np.clip(np.diff(lists.offsets).max(initial=0), 1, max_length))
             else:
                 # A part of a log keeps the categories of the whole log: only those that occur may be counted.
-                words = as_tokens(column)
-                tokens[feature.name] = _frequent(words.codes, list(words.categories), min_count)
+                tokens[feature.name] = _frequent(column.cat.codes.to_numpy(), list(column.cat.categories), min_count)
         return cls(train.schema.features, (train.schema.user, train.schema.item), tokens, lengths, stats)
 
     @property

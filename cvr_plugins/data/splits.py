@@ -115,8 +115,8 @@ def _against_published(train: FunnelLog, valid: FunnelLog, test: FunnelLog) -> t
     if column is None:
         return ()
     # Validation rows may come from the published training part.
-    kept = {"train": (train, ("train",)), "valid": (valid, ("train", "valid")), "test": (test, ("test",))}
-    found = [(log, int((~log.frame[column].isin(names)).sum())) for log, names in kept.values()]
+    kept = ((train, ("train",)), (valid, ("train", "valid")), (test, ("test",)))
+    found = [(log, int((~log.frame[column].isin(names)).sum())) for log, names in kept]
     return tuple(
         f"Log {log.name!r}: column {column!r} has {rows(count)} in another part; this is not the published split."
         for log, count in found

@@ -102,11 +102,16 @@ def group_by_codes(labels: Bools, scores: Ints, groups: Ints) -> GroupedAuc:
     return GroupedAuc(float(aucs.mean()), float(aucs @ weights / weights.sum()), counted=counted, total=len(first))
 
 
-def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> GroupedAuc:
-    """Both kinds of `gauc` and the number of groups they rest on; arguments and errors as there."""
+def grouped_columns(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[Bools, Ints, Ints]:
+    """Return checked labels, the order codes of the scores and the group codes; raise ValueError as `gauc` does."""
     positive, checked, ids = as_labels(labels), as_scores(scores), as_column(groups, "groups")
     same_length(labels=positive, scores=checked, groups=ids)
-    return group_by_codes(positive, order_codes(checked), group_codes(ids))
+    return positive, order_codes(checked), group_codes(ids)
+
+
+def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> GroupedAuc:
+    """Both kinds of `gauc` and the number of groups they rest on; arguments and errors as there."""
+    return group_by_codes(*grouped_columns(labels, scores, groups))
 
 
 def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weighting: str = "mean") -> float | None:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length, unknown
-from cvr_plugins.metrics._grouped import group_codes
-from cvr_plugins.metrics._ranking import order_codes
+from cvr_plugins.metrics._checks import Bools, Ints, unknown
+from cvr_plugins.metrics._grouped import grouped_columns
 from cvr_plugins.options import check_count
 
 DENOMINATORS = ("min", "positives")
@@ -97,7 +96,8 @@ def user_ndcg(
     None where undefined: no user counts. Raises ValueError on unequal lengths, non-binary labels, scores that are not
     finite, missing groups, k below 1 and unknown conventions.
     """
-    return user_ndcg_of(_ranking(labels, scores, groups, k), k, denominator, without_positive)
+    ranking = rank_users(*grouped_columns(labels, scores, groups), k)
+    return user_ndcg_of(ranking, k, denominator, without_positive)
 
 
 def user_recall(
@@ -114,10 +114,5 @@ def user_recall(
     d_u: min(k, P_u) with denominator "min", P_u, the user's positives, with "positives". The other arguments, ties,
     None and errors as of `user_ndcg`.
     """
-    return user_recall_of(_ranking(labels, scores, groups, k), k, denominator, without_positive)
-
-
-def _ranking(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int) -> UserRanking:
-    positive, checked, ids = as_labels(labels), as_scores(scores), as_column(groups, "groups")
-    same_length(labels=positive, scores=checked, groups=ids)
-    return rank_users(positive, order_codes(checked), group_codes(ids), k)
+    ranking = rank_users(*grouped_columns(labels, scores, groups), k)
+    return user_recall_of(ranking, k, denominator, without_positive)

@@ -9,7 +9,7 @@ import numpy as np
 from cvr_plugins.data.errors import DataError
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.published._files import find_files
-from cvr_plugins.data.published._ratings import Ratings, ratings_log
+from cvr_plugins.data.published._ratings import Rated, Ratings, ratings_log
 from cvr_plugins.data.schema import Feature
 
 USERS, ITEMS, TRAIN_RATINGS, TEST_RATINGS = 290, 300, 6960, 4640
@@ -51,21 +51,14 @@ def coat(*, path: str | Path | None = None, threshold: float = 3, overlap: bool 
     Schnabel et al., Recommendations as Treatments: Debiasing Learning and Evaluation, ICML 2016.
     """
     files = find_files(path, [FILES], name="Coat", within=("coat",))
-    train = _ratings(files[0], TRAIN_RATINGS)
-    test = _ratings(files[1], TEST_RATINGS)
-    features = {**_one_hot(files[2], files[3], "user", USERS), **_one_hot(files[4], files[5], "item", ITEMS)}
-    return ratings_log(
-        train,
-        test,
+    rated = Rated(
+        _ratings(files[0], TRAIN_RATINGS),
+        _ratings(files[1], TEST_RATINGS),
         users=[str(number) for number in range(USERS)],
         items=[str(number) for number in range(ITEMS)],
-        threshold=threshold,
-        overlap=overlap,
-        unrated=1,
-        seed=0,
-        name="coat",
-        features=features,
     )
+    features = {**_one_hot(files[2], files[3], "user", USERS), **_one_hot(files[4], files[5], "item", ITEMS)}
+    return ratings_log(rated, threshold=threshold, overlap=overlap, name="coat", features=features)
 
 
 def _matrix(file: Path, shape: tuple[int, int]) -> np.ndarray:

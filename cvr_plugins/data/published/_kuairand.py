@@ -44,6 +44,7 @@ _VIDEO_TOKENS = (
 )
 _VIDEO_COUNTS = ("video_duration",)
 _TAGS = "tag"
+_IDS = ("user_id", "video_id")
 _LABELS = ("is_click", "is_like", "long_view")
 
 
@@ -94,9 +95,7 @@ def kuairand_pure(*, path: str | Path | None = None) -> FunnelLog:
     ----------
     Gao et al., KuaiRand, CIKM 2022.
     """
-    files = _find(path, STANDARD)
-    log = pd.concat([_read_log(file) for file in files[:2]], ignore_index=True)
-    return _made(log, files[2:], Schema(**_SCHEMA), "kuairand-pure")  # type: ignore[arg-type]
+    return _log(path, STANDARD, "kuairand-pure")
 
 
 def kuairand_pure_random(*, path: str | Path | None = None) -> FunnelLog:
@@ -116,37 +115,25 @@ def kuairand_pure_random(*, path: str | Path | None = None) -> FunnelLog:
     DataError
         If the files are not found, cannot be read or fail a check.
     """
-    files = _find(path, (*STANDARD, RANDOM))
-    logs = [_read_log(file).assign(part="train" if file.name in STANDARD else "test") for file in files[:3]]
-    log = pd.concat(logs, ignore_index=True)
-    return _made(log, files[3:], Schema(**_SCHEMA, part="part"), "kuairand-pure-random")  # type: ignore[arg-type]
+    return _log(path, (*STANDARD, RANDOM), "kuairand-pure-random", part="part")
 
 
-def _find(path: str | Path | None, logs: tuple[str, ...]) -> list[Path]:
-    return find_files(path, [(*logs, USERS, VIDEOS)], name="KuaiRand-Pure", within=("data", "KuaiRand-Pure/data"))
-
-
-def _read_log(path: Path) -> pd.DataFrame:
-    text, number = pa.string(), pa.float64()
-    types = {"user_id": text, "video_id": text, "time_ms": number, **dict.fromkeys(_LABELS, number)}
-    frame = _read(path, types)
+def _log(path: str | Path | None, logs: tuple[str, ...], name: str, *, part: str | None = None) -> FunnelLog:
+    *files, users, videos = find_files(
+        path, [(*logs, USERS, VIDEOS)], name="KuaiRand-Pure", within=("data", "KuaiRand-Pure/data")
+    )
     # Two files have different tokens; as objects they are put together without a common set of categories.
-    return frame.astype({"user_id": object, "video_id": object})
-
-
-def _read(path: Path, types: dict[str, pa.DataType]) -> pd.DataFrame:
-    return read_frame(Source.open(path), list(types), types)
-
-
-def _made(log: pd.DataFrame, files: list[Path], schema: Schema, name: str) -> FunnelLog:
+    frames = [_read(file, _IDS, (*_LABELS, "time_ms")).astype(dict.fromkeys(_IDS, object)) for file in files]
+    if part is not None:
+        frames = [frame.assign(**{part: _part(file)}) for frame, file in zip(frames, files, strict=True)]
+    log = pd.concat(frames, ignore_index=True)
     columns: dict[str, object] = dict(log)
     notes: list[str] = []
-    for path, key, tokens, counts in (
-        (files[0], "user_id", _USER_TOKENS, _USER_COUNTS),
-        (files[1], "video_id", (*_VIDEO_TOKENS, _TAGS), _VIDEO_COUNTS),
+    for file, key, tokens, counts in (
+        (users, "user_id", _USER_TOKENS, _USER_COUNTS),
+        (videos, "video_id", (*_VIDEO_TOKENS, _TAGS), _VIDEO_COUNTS),
     ):
-        types = {key: pa.string(), **dict.fromkeys(tokens, pa.string()), **dict.fromkeys(counts, pa.float64())}
-        found, _ = joined_to(log[key], _read(path, types), path)
+        found, _ = joined_to(log[key], _read(file, (key, *tokens), counts), file)
         for count in counts:
             values = found[count]
             missing = np.isnan(values)
@@ -155,7 +142,17 @@ def _made(log: pd.DataFrame, files: list[Path], schema: Schema, name: str) -> Fu
             found[count] = np.log1p(np.where(missing, 0.0, np.maximum(values, 0.0)))
         columns.update(found)
     columns[_TAGS] = _spaced(columns[_TAGS])
+    schema = Schema(**_SCHEMA, part=part)  # type: ignore[arg-type]
     return FunnelLog.from_frame(pd.DataFrame(columns, copy=False), schema, name=name, notes=notes)
+
+
+def _read(file: Path, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
+    types = {**dict.fromkeys(texts, pa.string()), **dict.fromkeys(numbers, pa.float64())}
+    return read_frame(Source.open(file), list(types), types)
+
+
+def _part(file: Path) -> str:
+    return "train" if file.name in STANDARD else "test"
 
 
 def _spaced(tags: object) -> pd.Series:

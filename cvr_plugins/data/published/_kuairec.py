@@ -10,7 +10,7 @@ import pyarrow as pa
 from cvr_plugins.data.errors import DataError
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.published._files import find_files
-from cvr_plugins.data.published._ratings import numbered, ratings_log
+from cvr_plugins.data.published._ratings import Rated, ratings_log
 from cvr_plugins.data.source import Source
 from cvr_plugins.data.tables import read_frame
 
@@ -51,18 +51,9 @@ def kuairec(
     """
     files = find_files(path, [FILES], name="KuaiRec", within=("data", "KuaiRec 2.0/data"))
     notes: list[str] = []
-    (train, test), users, items = numbered([_read(file, notes) for file in files])
+    rated = Rated.of(*(_read(file, notes) for file in files))
     return ratings_log(
-        train,
-        test,
-        users=users,
-        items=items,
-        threshold=threshold,
-        overlap=overlap,
-        unrated=unrated,
-        seed=seed,
-        name="kuairec",
-        notes=notes,
+        rated, threshold=threshold, overlap=overlap, unrated=unrated, seed=seed, name="kuairec", notes=notes
     )
 
 

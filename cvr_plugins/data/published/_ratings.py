@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,17 +34,27 @@ class Ratings:
         return Ratings(self.user[chosen], self.item[chosen], self.value[chosen])
 
 
-def numbered(frames: Sequence[pd.DataFrame]) -> tuple[list[Ratings], list[str], list[str]]:
-    """Return the ratings of tables of users, items and values, and the tokens of all users and all items.
+class Rated(NamedTuple):
+    """Ratings by choice and random ones, and the tokens behind the numbers of their users and items."""
 
-    Tokens are in the order of the numbers that they are, or of their text where one of them is no number.
-    """
-    users, items = (_tokens(frames, column) for column in frames[0].columns[:2])
-    ratings = []
-    for frame in frames:
-        user, item, value = (frame[column] for column in frame.columns)
-        ratings.append(Ratings(_codes(users, user), _codes(items, item), value.to_numpy(dtype=np.float64)))
-    return ratings, list(users), list(items)
+    train: Ratings
+    test: Ratings
+    users: Sequence[str]
+    items: Sequence[str]
+
+    @classmethod
+    def of(cls, *frames: pd.DataFrame) -> Rated:
+        """Number two tables of users, items and values.
+
+        Tokens are in the order of the numbers that they are, or of their text where one of them is no number.
+        """
+        users, items = (_tokens(frames, column) for column in frames[0].columns[:2])
+        train, test = (
+            Ratings(_codes(users, frame[user]), _codes(items, frame[item]), frame[value].to_numpy(dtype=np.float64))
+            for frame in frames
+            for user, item, value in [frame.columns]
+        )
+        return cls(train, test, list(users), list(items))
 
 
 def _tokens(frames: Sequence[pd.DataFrame], column: str) -> pd.Index:
@@ -57,42 +68,37 @@ def _codes(known: pd.Index, column: pd.Series) -> np.ndarray:
 
 
 def ratings_log(
-    train: Ratings,
-    test: Ratings,
+    rated: Rated,
     *,
-    users: Sequence[str],
-    items: Sequence[str],
     threshold: float,
     overlap: bool,
-    unrated: float,
-    seed: int,
     name: str,
+    unrated: float = 1,
+    seed: int = 0,
     features: Mapping[Feature, np.ndarray] | None = None,
     notes: Sequence[str] = (),
 ) -> FunnelLog:
     """Return a log of all pairs of a user and an item, and after them of the test ratings, with their parts.
 
-    A training row is a pair; it is clicked if `train` rates it, and converted if the rating is high. A test row is a
-    rating of `test`: clicked, since its rating is known, though nobody chose it. So the click space of the test part is
-    a random sample of all pairs, and AUC in it is free of the selection.
+    A training row is a pair; it is clicked if it was rated by choice, and converted if the rating is high. A test row
+    is a random rating: clicked, since its rating is known, though nobody chose it. So the click space of the test part
+    is a random sample of all pairs, and AUC in it is free of the selection.
 
     Parameters
     ----------
-    train, test
-        The ratings by choice, and the random ones.
-    users, items
-        Their tokens.
+    rated
+        The ratings.
     threshold
         The least rating that is a conversion.
     overlap
-        False leaves out test ratings of pairs that `train` rates, too.
+        False leaves out test ratings of pairs that were rated by choice, too.
+    name
+        Of the log.
     unrated
         The share of the pairs without a training rating that become rows; below 1 clicks are more frequent than among
         all pairs.
     seed
         Of the draw of these.
-    name
-        Of the log.
     features
         Feature -> array `[users]` or `[items]` of its tokens or values, by its side.
     notes
@@ -106,6 +112,7 @@ def ratings_log(
     check_number(f"{name}: threshold", threshold, low=0, error=DataError)
     check_number(f"{name}: unrated", unrated, low=0, high=1, open_low=True, error=DataError)
     check_flag(f"{name}: overlap", overlap, error=DataError)
+    train, test, users, items = rated
     both = np.isin(test.pairs(len(items)), train.pairs(len(items)))
     what = "kept" if overlap else "left out"
     found = [*notes, f"{both.sum():,} of {len(both):,} test pairs also occur in training; they are {what} (overlap)."]

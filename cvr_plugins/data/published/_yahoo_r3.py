@@ -10,7 +10,7 @@ import pyarrow as pa
 from cvr_plugins.data.errors import DataError
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.published._files import find_files
-from cvr_plugins.data.published._ratings import numbered, ratings_log
+from cvr_plugins.data.published._ratings import Rated, ratings_log
 from cvr_plugins.data.source import Source
 from cvr_plugins.data.tables import read_frame
 
@@ -54,18 +54,8 @@ def yahoo_r3(
     Marlin and Zemel, Collaborative Prediction and Ranking with Non-random Missing Data, RecSys 2009.
     """
     files = find_files(path, [FILES], name="Yahoo! R3")
-    (train, test), users, items = numbered([_read(file) for file in files])
-    return ratings_log(
-        train,
-        test,
-        users=users,
-        items=items,
-        threshold=threshold,
-        overlap=overlap,
-        unrated=unrated,
-        seed=seed,
-        name="yahoo-r3",
-    )
+    rated = Rated.of(*(_read(file) for file in files))
+    return ratings_log(rated, threshold=threshold, overlap=overlap, unrated=unrated, seed=seed, name="yahoo-r3")
 
 
 def _read(file: Path) -> pd.DataFrame:
