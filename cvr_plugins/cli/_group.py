@@ -26,6 +26,7 @@ _COMMANDS = {
     "check": "check",
     "configs": "configs",
     "export": "export",
+    "weights": "weights",
     "new": "new",
 }
 """Command -> module of this package that defines it."""

@@ -78,6 +78,11 @@ def available() -> tuple[ModelName, ...]:
     return tuple(sorted([*own, *ours], key=lambda each: (each.key.casefold(), each.key)))
 
 
+def owner(key: str) -> str | None:
+    """Return whose the model of a key is, a plugin's, "builtin" or "recbole"; None if nobody's."""
+    return next((each.owner for each in available() if each.key == key), None)
+
+
 def origin(name: str, kind: str) -> str | None:
     """Return whose the registered model called `name` is if RecBole is to find it in its package `kind`, else None.
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cvr_plugins.config import Config, ConfigError, resolve, split_arguments
 from cvr_plugins.data import FunnelLog, Schema, Vocabulary, check_parts, split
@@ -21,6 +20,7 @@ from cvr_plugins.rechub.models import RechubModel
 from cvr_plugins.rechub.plan import Plan, plan
 from cvr_plugins.rechub.trainer import CVRTrainer
 from cvr_plugins.training import run_folder
+from cvr_plugins.training.checkpoint import save_checkpoint
 from cvr_plugins.training.columns import PROPENSITY, fitted_propensities, seen_features
 from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord
@@ -101,7 +101,14 @@ def run(
     def also(place: Path) -> None:
         run_folder.write_json(place / "schema.json", data.schema.to_dict())
         run_folder.write_json(place / "vocabulary.json", data.vocabulary.to_dict())
-        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, place / "checkpoint.pt")
+        content = {
+            "framework": about["framework"],
+            "model": about["method"],
+            "plugin": about["plugin"],
+            "config": config.to_dict(),
+            "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
+        }
+        save_checkpoint(place / "checkpoint.pt", content)
 
     return run_folder.write(result, about, config.to_dict(), also)
 

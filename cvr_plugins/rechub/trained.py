@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model
 from cvr_plugins.rechub.models import RechubModel
 from cvr_plugins.rechub.plan import usable_device
+from cvr_plugins.training.checkpoint import load_checkpoint
 from cvr_plugins.training.process import torch_seed, torch_threads
 from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 
@@ -82,12 +81,8 @@ class TrainedRun:
 
 def _load_weights(model: RechubModel, checkpoint: Path) -> None:
     try:
-        with warnings.catch_warnings():
-            # About the pickle protocol of a file that is then refused.
-            warnings.simplefilter("ignore")
-            weights: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        model.load_state_dict(weights)
-    # Unreadable files raise a dozen types, from OSError to UnpicklingError.
+        model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+    # Weights of another kind raise what they like.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunFolderError(f"{checkpoint} does not hold this run's weights: {reason.rstrip(': .')}.") from error

@@ -19,6 +19,7 @@ from cvr_plugins.logs import load_log
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.rechub import RunResult, TrainedRun, run
 from cvr_plugins.rechub import runner as runner_module
+from cvr_plugins.training.checkpoint import load_checkpoint
 from cvr_plugins.training.run_folder import RunFolder
 
 METHODS = [entry.key for entry in registry().entries("method") if entry.plugin == "builtin"]
@@ -104,9 +105,14 @@ def test_the_configuration_in_the_folder_names_everything_and_resolves_to_itself
     assert resolve(resolve(written).to_dict()) == resolve(written)
 
 
-def test_the_checkpoint_holds_weights_and_nothing_else(shop_run):
-    weights = torch.load(shop_run / "checkpoint.pt", weights_only=True)
-    assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in weights.values())
+def test_the_checkpoint_is_plain_values_and_says_whose_it_is(shop_run):
+    file = shop_run / "checkpoint.pt"
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(file) == []
+    found = load_checkpoint(file)
+    about = RunFolder.open(shop_run).about
+    assert (found["framework"], found["model"], found["plugin"]) == ("torch-rechub", about["method"], about["plugin"])
+    assert found["config"] == load_yaml(shop_run / "config.yaml")
+    assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in found["state_dict"].values())
 
 
 def test_a_seed_repeats_a_run_and_another_does_not(start):

@@ -92,7 +92,10 @@ DAMAGE = {
         "cannot be used here: Unknown plugin 'acme' in 'acme:Mine'. 'cvr-plugins plugins' lists all",
     ),
     "newer format": (_edit("run.json", lambda v: {**v, "format": 99}), "has the run folder format 99; this version"),
-    "no weights": (lambda f: (f / "checkpoint.pt").unlink(), "does not hold this run's weights: .*No such file"),
+    "no weights": (
+        lambda f: (f / "checkpoint.pt").unlink(),
+        "this run's weights: There is no checkpoint",
+    ),
     "empty weights": (lambda f: (f / "checkpoint.pt").write_bytes(b""), "does not hold this run's weights"),
     "cut weights": (
         lambda f: (f / "checkpoint.pt").write_bytes((f / "checkpoint.pt").read_bytes()[:1000]),

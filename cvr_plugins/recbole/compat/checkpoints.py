@@ -3,35 +3,68 @@
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from recbole.config import Config as RecBoleConfig
+from scipy import sparse
 
 from cvr_plugins.config import refuse_processes
-from cvr_plugins.files import whole_file
-from cvr_plugins.recbole.compat._loading import CheckpointError, load_checkpoint, storable
-from cvr_plugins.recbole.running.config import plain
+from cvr_plugins.training.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    plain_values,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+    storable,
+)
 from cvr_plugins.training.history import EpochRecord, History
 
 __all__ = ["CheckpointError", "SafeCheckpoints", "load_checkpoint"]
 
-_OURS = "cvr_plugins"
-_FORMAT = 1
+_CSR = "scipy.sparse.csr_matrix"
 _LAST = ".last"
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+@contextmanager
+def weights_only(paths: Iterable[str]) -> Iterator[None]:
+    """Let RecBole's models read files by torch.load in the block, as S3Rec its pre-trained weights, and execute none.
+
+    Parameters
+    ----------
+    paths
+        The files that they will read.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that could only be read by executing it.
+    """
+    for path in paths:
+        plain_values(path)
+    before = {name: os.environ.pop(name, None) for name in ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", _FORCE)}
+    os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_FORCE]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 class SafeCheckpoints:
     """Mixin in front of a RecBole trainer: `class MyTrainer(SafeCheckpoints, Trainer)`.
 
-    Checkpoints hold what RecBole's hold, so that RecBole reads them, and beside it everything that training goes on
-    from: random states, all optimisers, the epoch, the best score, the count of early stopping, the history. They are
-    written whole or not at all and read with `torch.load(weights_only=True)` against a fixed list of types.
+    Checkpoints are plain dictionaries, which `torch.load(weights_only=True)` reads: weights, what else RecBole's hold,
+    and everything that training goes on from: random states, all optimisers, the epoch, the best score, the count of
+    early stopping, the history. They are written whole or not at all.
+
+    That is so where the configuration is a `cvr_plugins.recbole.Config`, as in our runner. With RecBole's own the
+    mixin leaves files to RecBole, whose `load_data_and_model` reads no other.
 
     Next to the checkpoint of the best epoch, `NAME.pth`, lies `NAME.last.pth` while a later epoch has been trained.
     `resume_checkpoint("NAME.pth")` takes the newer of the two; training then ends as if it had never been interrupted,
@@ -46,15 +79,18 @@ class SafeCheckpoints:
     keep_last = False
     on_epoch: Callable[[EpochRecord], None] | None = None
 
-    config: RecBoleConfig
+    config: Any
     model: Any
     device: torch.device
     saved_model_file: str
     valid_metric_bigger: bool
 
-    def __init__(self, config: RecBoleConfig, model: Any) -> None:
+    def __init__(self, config: Any, model: Any) -> None:
         refuse_processes(config.final_config_dict)
-        _check_storable(config)
+        self._ours = hasattr(config, "stored")
+        if self._ours:
+            # What cannot be kept is refused before training.
+            config.stored()
         self.history = History(config["valid_metric"])
         self._valid_result: Any = None
         self._loaders: dict[str, Any] = {}
@@ -84,9 +120,9 @@ class SafeCheckpoints:
         """Train as RecBole's trainer does; a resumed training goes on with the random states it was interrupted in."""
         self._loaders = {"train": train_data, "valid": valid_data}
         saved = options.get("saved", args[1] if len(args) > 1 else True)
-        self._keeps = bool(saved)
+        self._keeps = bool(saved) and self._ours
         if self._random is not None:
-            _set_random(self._random, self._loaders)
+            set_random_state(self._random, self._generators())
             self._random = None
         if self._nothing_left():
             return self.best_valid_score, self.best_valid_result
@@ -102,11 +138,11 @@ class SafeCheckpoints:
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         """Evaluate as RecBole's trainer does. Raises CheckpointError if the best model cannot be loaded."""
-        if eval_data and load_best_model:
-            file = model_file or self.saved_model_file
-            self.load_weights(load_checkpoint(file, type(self.model), map_location=self.device))
+        if eval_data and load_best_model and self._ours:
+            file, load_best_model = model_file or self.saved_model_file, False
+            self.load_weights(self._checked(file, load_checkpoint(file, map_location=self.device)))
             self.logger.info(f"Loading model structure and parameters from {file}")  # type: ignore[attr-defined]
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)  # type: ignore[misc]
+        return super().evaluate(eval_data, load_best_model, model_file, show_progress)  # type: ignore[misc]
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Take up the training that a checkpoint was written in, where it was last.
@@ -114,39 +150,43 @@ class SafeCheckpoints:
         Raises CheckpointError if the file cannot be read safely, is another model's, or holds no training state.
         """
         file = str(resume_file)
+        if not self._ours:
+            raise CheckpointError(f"{file} is taken up by cvr_plugins.recbole.run(..., resume={file!r}) alone.")
         stem, suffix = os.path.splitext(file)
         self.saved_model_file = stem.removesuffix(_LAST) + suffix
         found = [path for path in dict.fromkeys((self.saved_model_file, self.last_model_file)) if os.path.exists(path)]
-        read = {path: load_checkpoint(path, type(self.model), map_location="cpu") for path in found or [file]}
-        path = max(read, key=lambda each: read[each]["epoch"])
+        read = {path: self._checked(path, load_checkpoint(path)) for path in found or [file]}
+        path = max(read, key=lambda each: read[each].get("epoch", -1))
         checkpoint = read[path]
-        ours = checkpoint.get(_OURS)
-        if ours is None:
+        if "training" not in checkpoint:
             raise CheckpointError(f"{path} holds weights and no training state; training cannot go on from it.")
-        if checkpoint["config"]["model"] != self.config["model"]:
-            raise CheckpointError(f"{path} is of {checkpoint['config']['model']}, not of {self.config['model']}.")
         try:
-            self._take_up(checkpoint, ours)
+            self._take_up(checkpoint, checkpoint["training"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not fit the model or its options: {error}") from error
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")  # type: ignore[attr-defined]
 
-    def _take_up(self, checkpoint: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    def _checked(self, path: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        if checkpoint.get("model") != self.config["model"]:
+            raise CheckpointError(f"{path} is of {checkpoint.get('model')}, not of {self.config['model']}.")
+        return checkpoint
+
+    def _take_up(self, checkpoint: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         self.load_weights(checkpoint)
         self.start_epoch = checkpoint["epoch"] + 1
         self._saved_epoch = checkpoint["epoch"]
-        self.cur_step = checkpoint["cur_step"]
-        self.best_valid_score = checkpoint["best_valid_score"]
-        self.best_valid_result = ours["best_valid_result"]
-        self.history.records = [EpochRecord(**record) for record in ours["history"]]
-        self.train_loss_dict = dict(ours["train_loss_dict"])
-        for alias, name in ours["aliases"].items():
+        self.cur_step = training["cur_step"]
+        self.best_valid_score = training["best_valid_score"]
+        self.best_valid_result = training["best_valid_result"]
+        self.history.records = [EpochRecord(**record) for record in training["history"]]
+        self.train_loss_dict = dict(training["train_loss_dict"])
+        for alias, name in training["aliases"].items():
             setattr(self, alias, getattr(self, name))
         stateful, _ = self._stateful()
-        for name, state in ours["stateful"].items():
+        for name, state in training["stateful"].items():
             stateful[name].load_state_dict(state)
-        self.load_extra_state(ours["extra_state"])
-        self._random = ours["random"]
+        self.load_extra_state(training["extra_state"])
+        self._random = training["random"]
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **options: Any) -> Any:
         # What is true now, before an epoch, is all that the epochs before it have left.
@@ -181,6 +221,9 @@ class SafeCheckpoints:
         return dict(result)
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **options: Any) -> None:
+        if not self._ours:
+            super()._save_checkpoint(epoch, verbose=verbose, **options)  # type: ignore[misc]
+            return
         file = options.pop("saved_model_file", self.saved_model_file)
         self._write(Path(file), epoch, best_valid_result=self._valid_result)
         self._saved_epoch = epoch
@@ -189,6 +232,9 @@ class SafeCheckpoints:
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Write the checkpoint of a pre-training epoch (S3Rec, RaCT)."""
+        if not self._ours:
+            super().save_pretrained_model(epoch, saved_model_file)  # type: ignore[misc]
+            return
         self._write(Path(saved_model_file), epoch, best_valid_result=None)
         self.saved_model_file = saved_model_file
         self._saved_epoch = epoch
@@ -200,28 +246,28 @@ class SafeCheckpoints:
 
     def _write(self, path: Path, epoch: int, *, best_valid_result: Any) -> None:
         stateful, aliases = self._stateful()
-        ours = {
-            "format": _FORMAT,
-            "best_valid_result": None if best_valid_result is None else dict(best_valid_result),
+        training = {
+            "cur_step": self.cur_step,
+            "best_valid_score": self.best_valid_score,
+            "best_valid_result": best_valid_result,
             "history": [asdict(record) for record in self.history.records],
             "train_loss_dict": getattr(self, "train_loss_dict", {}),
             "stateful": {name: each.state_dict() for name, each in stateful.items()},
             "aliases": aliases,
-            "random": _get_random(self._loaders),
+            "random": random_state(self._generators()),
             "extra_state": self.extra_state(),
         }
-        state = {
-            "config": plain(self.config),
+        content = {
+            **self.config.stored(),
             "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": self.best_valid_score,
             "state_dict": self.model.state_dict(),
             "other_parameter": _other_parameter(self.model),
-            "optimizer": self.optimizer.state_dict(),  # type: ignore[attr-defined]
-            _OURS: ours,
+            "training": training,
         }
-        with whole_file(path) as aside:
-            torch.save(storable(state), aside, pickle_protocol=2)
+        save_checkpoint(path, content)
+
+    def _generators(self) -> dict[str, Any]:
+        return {name: getattr(loader, "generator", None) for name, loader in self._loaders.items()}
 
     def _stateful(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return this trainer's optimisers and schedulers by name, and other names of one -> that name."""
@@ -266,49 +312,23 @@ def load_weights(model: Any, checkpoint: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"The checkpoint's weights do not fit the model, its options or its data: {problem}"
         ) from error
-    model.load_other_parameter(other)
+    model.load_other_parameter({key: _matrix(value) for key, value in other.items()})
 
 
 def _other_parameter(model: Any) -> dict[str, Any]:
     # A module among the model's own has its weights in the state_dict already.
-    return {key: value for key, value in model.other_parameter().items() if key not in model._modules}
+    return {key: _arrays(value) for key, value in model.other_parameter().items() if key not in model._modules}
 
 
-def _check_storable(config: RecBoleConfig) -> None:
-    for key, value in config.final_config_dict.items():
-        _check_value(key, value)
+def _arrays(value: Any) -> Any:
+    """Return what a sparse matrix is made of, one of several forms for all; anything else as it is."""
+    if not sparse.issparse(value):
+        return value
+    rows = sparse.csr_matrix(value)
+    return {_CSR: list(rows.shape), "data": rows.data, "indices": rows.indices, "indptr": rows.indptr}
 
 
-def _check_value(key: str, value: Any) -> None:
-    try:
-        storable(value)
-    except CheckpointError as error:
-        raise CheckpointError(f"The value of {key} cannot be kept in a checkpoint: {error}") from error
-
-
-def _get_random(loaders: Mapping[str, Any]) -> dict[str, Any]:
-    drawn: Any = np.random.get_state()  # noqa: NPY002 - the generator RecBole draws from
-    kind, keys, position, has_gauss, gauss = drawn
-    version, words, spare = random.getstate()
-    generators = {name: getattr(loader, "generator", None) for name, loader in loaders.items()}
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-        "python": [version, list(words), spare],
-        "loaders": {name: each.get_state() for name, each in generators.items() if each is not None},
-    }
-
-
-def _set_random(state: Mapping[str, Any], loaders: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
-    version, words, spare = state["python"]
-    random.setstate((version, tuple(words), spare))
-    for name, generator in state["loaders"].items():
-        loader = loaders.get(name)
-        if loader is not None:
-            loader.generator.set_state(generator)
+def _matrix(value: Any) -> Any:
+    if not isinstance(value, Mapping) or _CSR not in value:
+        return value
+    return sparse.csr_matrix((value["data"], value["indices"], value["indptr"]), shape=value[_CSR])

@@ -15,7 +15,7 @@ from recbole.utils import get_flops, init_seed
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole import names
-from cvr_plugins.recbole.compat._loading import readable
+from cvr_plugins.recbole.compat.checkpoints import weights_only
 from cvr_plugins.recbole.running import datasets as _data
 from cvr_plugins.training.failures import blamed
 
@@ -37,7 +37,7 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
         dataset = create_dataset(config)
         parts = data_preparation(config, dataset)
         init_seed(config["seed"], config["reproducibility"])
-        with readable(
+        with weights_only(
             config[key] for key in _PRETRAINED if isinstance(config[key], str) and os.path.isfile(config[key])
         ):
             with blamed(config["model"], owner_of(config), "its constructor", ConfigError):

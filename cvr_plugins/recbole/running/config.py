@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recbole
 import torch
 import yaml
@@ -38,9 +39,6 @@ _DERIVED = {
     *("valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", *_UNPICKLED),
 }
 """Keys whose values RecBole makes of others, or of the machine."""
-
-_OURS: Mapping[str, Any] = {"yaml_loader": Loader, "_command_line": (), "_given_dataset": None, "_place": None}
-"""Attributes that RecBole's own class does not need, and their values where nothing was given."""
 
 _PICKLING = ("save_dataset", "save_dataloaders")
 
@@ -138,6 +136,9 @@ class Config(RecBoleConfig):
             raise ConfigError(f"dataset must be a name; got {dataset!r}.")
         self._given_dataset = dataset
         self._place = _data.find(dataset, given.get("data_path"))
+        if self._place is not None and not self._place.keys:
+            # A file or folder, which is found from elsewhere, too.
+            self._given_dataset = str(Path(dataset).resolve())
         with anomaly_mode_kept():
             model_class = _find(model) if isinstance(model, str) else model
         # Of a contested name RecBole knows the qualified form, which the class itself does not have.
@@ -191,6 +192,36 @@ class Config(RecBoleConfig):
         values["single_spec"] = True
         values["local_rank"] = 0
         values["device"] = _device(values["gpu_id"], values.get("use_gpu", True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every key as YAML can hold it, from which an equal configuration can be made.
+
+        Raises
+        ------
+        ConfigError
+            For a value that cannot be written down.
+        """
+        values = {key: _written(key, value) for key, value in self.final_config_dict.items() if key not in _DERIVED}
+        if values["train_neg_sample_args"]["distribution"] == "none":
+            values["train_neg_sample_args"] = None
+        given = self.external_config_dict.get("data_path")
+        values.update({"dataset": self._given_dataset, **({} if given is None else {"data_path": str(given)})})
+        return {"model": values.pop("model"), "dataset": values.pop("dataset"), **values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Return the configuration that `to_dict` told of; text is what it was, whatever it looks like."""
+        return cls(config_dict={key: repr(value) if isinstance(value, str) else value for key, value in values.items()})
+
+    def stored(self) -> dict[str, Any]:
+        """Return what a checkpoint says of its run."""
+        about = {"framework": "recbole", "model": self["model"], "plugin": self.plugin}
+        return {**about, "config": self.to_dict()}
+
+    @property
+    def plugin(self) -> str | None:
+        """The plugin that the model is of, "builtin" or "recbole"; None for a class that was never registered."""
+        return names.owner(self["model"])
 
     def _check_numbers(self) -> None:
         for key, value in self.external_config_dict.items():
@@ -275,51 +306,41 @@ def _keys_of_models() -> frozenset[str]:
     return frozenset(key for file in files for key in read_yaml(file))
 
 
-def plain(config: RecBoleConfig) -> RecBoleConfig:
-    """Return a configuration as RecBole's own class holds it, to be stored where RecBole alone shall read it."""
-    values = {key: value for key, value in vars(config).items() if key not in _OURS}
-    values["final_config_dict"] = dict(config.final_config_dict)
-    for key in _UNPICKLED:
-        if values["final_config_dict"].get(key) == _NEVER:
-            values["final_config_dict"][key] = None
-    stored = RecBoleConfig.__new__(RecBoleConfig)
-    vars(stored).update(values)
-    return stored
+def restored(checkpoint: Mapping[str, Any]) -> Config:
+    """Return the configuration in a checkpoint, on a device that this process has, with its data found again.
 
+    Parameters
+    ----------
+    checkpoint
+        What `load_checkpoint` returned.
 
-def restored(stored: RecBoleConfig) -> Config:
-    """Return what `plain` stored as a Config of ours, on a device that this process has, with its data found again."""
-    config = Config.__new__(Config)
-    config.__dict__ |= {**vars(stored), **_OURS, "_given_dataset": stored["dataset"]}
-    values = dict(stored.final_config_dict)
-    config.final_config_dict = values
-    values.update(dict.fromkeys(_UNPICKLED, _NEVER))
-    if values["dataset"] == _data.RECBOLES_OWN:
-        values["data_path"] = os.path.join(os.path.dirname(recbole.__file__), "dataset_example", values["dataset"])
-    elif not os.path.isdir(values["data_path"]):
-        config._place = _data.find(values["dataset"], None)
-        if config._place is not None:
-            values["data_path"] = str(config._place.folder)
-    config._init_device()
-    give_old_names()
+    Raises
+    ------
+    ConfigError
+        If the model's name is another plugin's by now, or the configuration does not do here.
+    """
+    config = Config.from_dict(checkpoint["config"])
+    if config.plugin != checkpoint["plugin"]:
+        raise ConfigError(
+            f"The checkpoint is of the model {checkpoint['model']} of plugin {checkpoint['plugin']!r}, and here the "
+            f"name is of plugin {config.plugin!r}."
+        )
     return config
 
 
-def to_dict(config: Config) -> dict[str, Any]:
-    """Return every key of a configuration as YAML can hold it, from which an equal configuration can be made."""
-    values = {key: _written(value) for key, value in config.final_config_dict.items() if key not in _DERIVED}
-    if values["train_neg_sample_args"]["distribution"] == "none":
-        values["train_neg_sample_args"] = None
-    given = config.external_config_dict.get("data_path")
-    values.update({"dataset": config._given_dataset, **({} if given is None else {"data_path": str(given)})})
-    return {"model": values.pop("model"), "dataset": values.pop("dataset"), **values}
-
-
-def _written(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _written(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_written(each) for each in value]
+def _written(key: str, value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return value.value if isinstance(value, Enum) else str(value)
+    if isinstance(value, Mapping):
+        return {name: _written(key, each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_written(key, each) for each in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise ConfigError(
+        f"{key} must be made of numbers, text, lists and mappings, so that it can be written down; got {value!r:.80}."
+    )

@@ -11,9 +11,9 @@ from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.files import check_new
-from cvr_plugins.recbole.compat._loading import load_checkpoint
+from cvr_plugins.recbole.compat.checkpoints import load_checkpoint
 from cvr_plugins.recbole.running._yaml import read_yaml
-from cvr_plugins.recbole.running.config import Config, to_dict
+from cvr_plugins.recbole.running.config import Config
 from cvr_plugins.training.run_folder import write_yaml
 
 FRAMEWORK = "recbole"
@@ -100,7 +100,7 @@ def begin(work: Path, config: RecBoleConfig, resume: Path | None) -> Path | None
 
 def settings(config: Any) -> dict[str, Any]:
     """Return what stands in a run folder's config.yaml, from which the run can be repeated."""
-    return {"framework": FRAMEWORK, **to_dict(config)}
+    return {"framework": FRAMEWORK, **config.to_dict()}
 
 
 def configuration(path: Path) -> Config:
@@ -110,7 +110,7 @@ def configuration(path: Path) -> Config:
         raise ConfigError(
             f"{str(path)!r} is not the folder of a run: it has no config.yaml; give the configuration, too."
         )
-    return Config(config_dict={key: value for key, value in read_yaml(file).items() if key != "framework"})
+    return Config.from_dict({key: value for key, value in read_yaml(file).items() if key != "framework"})
 
 
 def checkpoint_of(path: str | Path) -> Path:
@@ -118,11 +118,10 @@ def checkpoint_of(path: str | Path) -> Path:
     return Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
 
 
-def check_same(config: RecBoleConfig, checkpoint: Path) -> None:
+def check_same(config: Config, checkpoint: Path) -> None:
     """Raise ConfigError where the run that a checkpoint is of was configured as another training."""
-    before = load_checkpoint(checkpoint, config.model_class)["config"].final_config_dict
-    now = config.final_config_dict
-    for key in sorted({*before, *now} - _MAY_CHANGE):
+    before, now = load_checkpoint(checkpoint)["config"], config.to_dict()
+    for key in sorted({*before, *now} - _MAY_CHANGE, key=lambda key: (key != "model", key)):
         if before.get(key) != now.get(key):
             raise ConfigError(
                 f"The run to be resumed had {key}: {before.get(key)!r}, and now it is {now.get(key)!r}; "

@@ -12,8 +12,7 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError, refuse_processes
-from cvr_plugins.recbole.compat._loading import load_checkpoint
-from cvr_plugins.recbole.compat.checkpoints import load_weights
+from cvr_plugins.recbole.compat.checkpoints import load_checkpoint, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
 from cvr_plugins.recbole.running._building import data_and_model
 from cvr_plugins.recbole.running.config import Config, restored
@@ -115,7 +114,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     `gpu_id` and `use_gpu` mean on this machine. Raises CheckpointError for a file that cannot be read safely.
     """
     checkpoint = load_checkpoint(checkpoint_of(model_file))
-    config = restored(checkpoint["config"])
+    config = restored(checkpoint)
     with surroundings(config, log=None):
         dataset, *parts, model = data_and_model(config)
         load_weights(model, checkpoint)

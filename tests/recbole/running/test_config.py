@@ -23,7 +23,6 @@ from recbole.utils.argument_list import dataset_arguments
 from cvr_plugins.config import ConfigError, dump_yaml
 from cvr_plugins.plugins import UnknownName
 from cvr_plugins.recbole import Config
-from cvr_plugins.recbole.running.config import plain, restored, to_dict
 from cvr_plugins.recbole.running.runner import run_recbole
 
 HOSTILE = [
@@ -52,7 +51,7 @@ def test_hostile_text_comes_back_unchanged_wherever_it_is_given(text, tmp_path):
     assert config["in_file"] == config["in_dict"] == config["on_line"] == text
     assert config["nested_in_file"] == {"a": [text]}
     assert config["nested"] == {"a": [text, {"b": text}]}
-    assert restored(plain(config))["in_dict"] == text
+    assert Config.from_dict(config.to_dict())["in_dict"] == text
     assert not Path("executed").exists()
 
 
@@ -295,7 +294,7 @@ def test_a_configuration_written_down_makes_an_equal_one(tmp_path, brief):
         data = {} if model == "CKE" else {key: brief[key] for key in ("dataset", "data_path", "load_col")}
         config = Config(model, config_dict={"dataset": "ml-100k", **data, **keys})
         file = tmp_path / f"{model}.yaml"
-        file.write_text(dump_yaml(to_dict(config)))
+        file.write_text(dump_yaml(config.to_dict()))
         assert Config(config_file_list=[file]).final_config_dict == config.final_config_dict
 
 
@@ -308,7 +307,7 @@ def test_a_registered_data_set_is_found_by_name(tmp_path):
     stamp = (folder / "ml-100k-funnel.inter").stat().st_mtime_ns
     assert Config("NISE", "ml-100k-funnel")["data_path"] == str(folder)
     assert (folder / "ml-100k-funnel.inter").stat().st_mtime_ns == stamp
-    assert "data_path" not in to_dict(config)
+    assert "data_path" not in config.to_dict()
 
 
 def test_a_data_set_may_be_a_folder_a_file_or_a_name_below_data_path(ratings, brief, tmp_path):

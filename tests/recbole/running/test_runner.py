@@ -244,7 +244,7 @@ def test_more_epochs_may_be_asked_for_and_nothing_else(brief, tmp_path):
     assert dict(run("BPR", config_dict={**brief, "epochs": 4}, resume="run", out="more")) == dict(longer)
     with pytest.raises(ConfigError, match=r"The run to be resumed had seed: 2020, and now it is 7"):
         run("BPR", config_dict={**brief, "seed": 7}, resume="run", out="other")
-    with pytest.raises(CheckpointError, match=r"it holds recbole.model.general_recommender.bpr.BPR"):
+    with pytest.raises(ConfigError, match=r"had model: 'BPR', and now it is 'NeuMF'"):
         run("NeuMF", config_dict=brief, resume="run", out="other")
     with pytest.raises(ConfigError, match="'nowhere' is not the folder of a run"):
         run(resume="nowhere", out="other")

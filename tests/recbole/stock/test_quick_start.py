@@ -85,22 +85,6 @@ def test_a_checkpoint_is_loaded_by_name(place, trained, model, imports):
     assert loaded.test == said.test
 
 
-def test_a_checkpoint_of_our_runner_is_loaded_by_stock_recbole(place, whim):
-    said = place.said(
-        """
-        from cvr_plugins.recbole import run_recbole
-        (file,) = sys.argv[1:]
-        sys.argv[1:] = []
-        say(test=run_recbole(model="Whim", config_file_list=[file])["test_result"])
-        """,
-        place.config(**{**whim.keys, "checkpoint_dir": "ours"}),
-    )
-    (checkpoint,) = place.folder.joinpath("ours").glob("Whim-*.pth")
-    loaded = place.said(LOAD.format(imports=""), str(checkpoint))
-    assert loaded.fresh
-    assert (loaded.dataset, loaded.trainer, loaded.test) == (*CARRIED["Whim"], said.test)
-
-
 def test_training_and_loading_in_one_process(place):
     said = place.said(
         """
