@@ -294,7 +294,7 @@ def test_ctrl_c_before_the_first_epoch_ends_and_a_second_one_write_nothing(shop,
         with pytest.raises(KeyboardInterrupt):
             run(shop.config, folder=tmp_path / "run", on_epoch=interrupt)
     with monkeypatch.context() as patch:
-        patch.setattr(runner_module.torch, "save", interrupt)
+        patch.setattr(torch, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(shop.config, folder=tmp_path / "run", on_epoch=interrupt)
     assert list(tmp_path.iterdir()) == []
