@@ -29,7 +29,8 @@ def log():
 
 
 def shipped(name: str) -> dict:
-    return {**load_yaml(find_config("ml-100k-funnel")), "model": name, "show_progress": False}
+    # With less patience than shipped the same epochs are kept, in fewer.
+    return {**load_yaml(find_config("ml-100k-funnel")), "model": name, "stopping_step": 2, "show_progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_the_same_network_on_the_true_labels_is_better_and_calibrated(log, finis
     )
     with torch_threads(1), torch_seed(2020, TrainedRun.load(finished["naive"].folder).device):
         model = build_model(config, log.schema, vocabulary)
-        trainer = CVRTrainer(model, n_epoch=50, earlystop_patience=5, model_path=None, progress=False)
+        trainer = CVRTrainer(model, n_epoch=50, earlystop_patience=2, model_path=None, progress=False)
         trainer.fit(train, valid)
         report = trainer.evaluate(model, test)
     assert 0.77 <= report.get("cvr/oracle/auc") <= 0.81
@@ -124,7 +125,7 @@ def test_the_exported_atomic_files_give_the_same_run(log, tmp_path, capsys, monk
     monkeypatch.chdir(tmp_path)
     assert run_line(["export", "ml-100k-funnel", "atomic"]) == 0
     Path("keys.yaml").write_text(capsys.readouterr().out.partition("Configuration to read it with:\n")[2])
-    short = ["-m", "ESMM", "epochs=2", "show_progress=false"]
+    short = ["-m", "ESMM", "epochs=1", "show_progress=false"]
     assert run_line(["run", *short, "-d", "ml-100k-funnel", "-o", "built_in"]) == 0
     assert run_line(["run", *short, "-c", "keys.yaml", "-d", "atomic", "-o", "read"]) == 0
     built_in, read = (json.loads(Path(name, "metrics.json").read_text()) for name in ("built_in", "read"))
