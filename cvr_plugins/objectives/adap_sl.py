@@ -29,19 +29,34 @@ class AdapSL(DR):
     dropped. After epoch `epoch`, counted from 0, if `epoch >= warm_up` and `S < target_sparsity`, the t-th pruning
     leaves `(1 - prune_rate)^t` of the coordinates, rounded, those of largest score; what is dropped never returns.
 
-    prune_rate: in [0, 1), 0 for no pruning; target_sparsity: in [0, 1]; warm_up: epochs, at least 0; gradient_share:
-    in [0, 1], the part of the score that is the gradient (the mean absolute one over the epoch's batches, relative to
-    its mean over the coordinates) and not the absolute weight (relative likewise). Each of these is one value, or
-    `{"prediction": ..., "imputation": ...}` for one each. scope: `"per_tensor"`, the share is left of each tensor by
-    itself, or `"global"`, of all of a model's together. prune: what is pruned, a list of `"embeddings"` and
-    `"linear"` (weights of the backbones' linear layers).
-    propensity, propensity_floor, self_normalized, lambda_cvr, lambda_imputation, lambda_ctcvr, train_ctr: as in DR.
-    Raises ValueError for other values, and when the model is put together on an architecture without masks.
+    Parameters
+    ----------
+    prune_rate, target_sparsity, warm_up, gradient_share
+        Each one value, or `{"prediction": ..., "imputation": ...}` for one each. prune_rate: in [0, 1), 0 for no
+        pruning; target_sparsity: in [0, 1]; warm_up: epochs, at least 0; gradient_share: in [0, 1], the part of the
+        score that is the gradient (the mean absolute one over the epoch's batches, relative to its mean over the
+        coordinates) and not the absolute weight (relative likewise).
+    scope
+        `"per_tensor"`, the share is left of each tensor by itself, or `"global"`, of all of a model's together.
+    prune
+        What is pruned, a list of `"embeddings"` and `"linear"` (weights of the backbones' linear layers).
+    propensity, propensity_floor, self_normalized, lambda_cvr, lambda_imputation, lambda_ctcvr, train_ctr
+        As in DR.
 
-    Zheng et al., Adap-SL, SIGIR 2025, algorithm 1 and eqs. 21 and 22. Deviations: the printed condition
-    `||M||_0 / |phi| > S`, with the printed meaning of `||M||_0` (the number of zeros), never begins to prune; here
-    pruning goes on while the share of zeros is below the target. The paper's propensity is a model fitted before
-    training: `propensity`.
+    Raises
+    ------
+    ValueError
+        For other values, and when the model is put together on an architecture without masks.
+
+    Notes
+    -----
+    Deviations: the printed condition `||M||_0 / |phi| > S`, with the printed meaning of `||M||_0` (the number of
+    zeros), never begins to prune; here pruning goes on while the share of zeros is below the target. The paper's
+    propensity is a model fitted before training: `propensity`.
+
+    References
+    ----------
+    Zheng et al., Adap-SL, SIGIR 2025, algorithm 1 and eqs. 21 and 22.
     """
 
     def __init__(

@@ -30,17 +30,37 @@ class AsymmetricIPS(IPS):
     and `second`, which predict in training only; o: click, O: the clicked rows; r: conversion, read where o = 1 only;
     each `[B]`. How many epochs have ended is state, and saved with the weights.
 
-    warm_up: epochs, at least 1; agreement: in [0, 1]; propensity, propensity_floor, train_ctr: as in IPS;
-    self_normalized: False divides the sums of w by B instead; lambda_cvr: above 0, of all three; pretrain: False leaves
-    the head `cvr` alone in the first stage. Raises ValueError for other values and combinations.
+    Parameters
+    ----------
+    warm_up
+        Epochs, at least 1.
+    agreement
+        In [0, 1].
+    propensity, propensity_floor, train_ctr
+        As in IPS.
+    self_normalized
+        False divides the sums of w by B instead.
+    lambda_cvr
+        Above 0, of all three.
+    pretrain
+        False leaves the head `cvr` alone in the first stage.
 
+    Raises
+    ------
+    ValueError
+        For other values and combinations.
+
+    Notes
+    -----
     Epochs of the first stage are not kept and do not count towards early stopping (`ready`): with `pretrain` their CVR
-    head has learnt from clicked rows alone, without it has not learnt at all.
+    head has learnt from clicked rows alone, without it has not learnt at all. Deviations: cross-entropy of conversions
+    for squared errors of ratings; the three predictors are heads of one architecture, and see the same batches; a
+    batch's exposures take the place of pairs drawn from all.
 
+    References
+    ----------
     Saito, Asymmetric Tri-training for Debiasing Missing-Not-At-Random Explicit Feedback, SIGIR 2020, and its released
-    program, which looks at validation data in the second stage only. Deviations: cross-entropy of conversions for
-    squared errors of ratings; the three predictors are heads of one architecture, and see the same batches; a batch's
-    exposures take the place of pairs drawn from all.
+    program, which looks at validation data in the second stage only.
     """
 
     heads = ("ctr", "cvr", "first", "second")

@@ -51,21 +51,41 @@ class BalancedIPS(_Balancing):
     `L_bmse = || mean_D [ (o / clip(p, floor, 1) - (1 - o) / clip(1 - p, floor, 1)) phi ] ||^2`,
     the balanced mean squared error, with p the propensity *with* its gradient: the click probability of the CTR head.
 
-    o: click `[B]`; phi: functions of the features `[B, K]`, the norm over the K; D: the batch. If p is the true click
-    probability and nowhere clipped, the expectation over clicks of the mean is 0 for every phi, and that of `L_bmse` is
-    what chance leaves, `sum_D |phi|^2 / (p (1 - p)) / B^2`.
+    o: click `[B]`; phi: functions of the features `[B, K]`, the norm over the K; D: the batch.
 
-    balances: phi; `"prediction"`, p_cvr alone, K = 1, or `"embedding"`, the concatenated input embeddings, dense values
-    included as they are given. balance_trains: `"both"`, what phi is made of gets the gradient of `L_bmse` as well as
-    the propensity (the paper's co-training of a balanced representation), or `"propensity"`, phi is a constant.
-    propensity_floor: as in IPS, and of 1 - p in `L_bmse`; self_normalized, lambda_cvr, lambda_ctcvr: as in IPS;
-    lambda_balance: at least 0, and 0 leaves the term out. Raises ValueError for other values.
+    Parameters
+    ----------
+    propensity_floor
+        As in IPS, and of 1 - p in `L_bmse`.
+    self_normalized, lambda_cvr, lambda_ctcvr
+        As in IPS.
+    balances
+        phi; `"prediction"`, p_cvr alone, K = 1, or `"embedding"`, the concatenated input embeddings, dense values
+        included as they are given.
+    balance_trains
+        `"both"`, what phi is made of gets the gradient of `L_bmse` as well as the propensity (the paper's co-training
+        of a balanced representation), or `"propensity"`, phi is a constant.
+    lambda_balance
+        At least 0, and 0 leaves the term out.
 
-    Li et al., Propensity Matters, ICML 2023, where phi may be any function; `balances="prediction"`, all weights and
-    `balance_trains="both"` are those of the released program (on Coat lambda_cvr 1 and lambda_balance 0.01).
-    Deviations: the weights of `L_ips` have no gradient, so that the propensity learns from `L_ctr`, `L_ctcvr` and
-    `L_bmse` alone, where the program lets `L_ips` lower them; both clips; and cross-entropy where the program has
-    squared errors.
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    If p is the true click probability and nowhere clipped, the expectation over clicks of the mean is 0 for every phi,
+    and that of `L_bmse` is what chance leaves, `sum_D |phi|^2 / (p (1 - p)) / B^2`.
+
+    In the paper phi may be any function; `balances="prediction"`, all weights and `balance_trains="both"` are those of
+    the released program (on Coat lambda_cvr 1 and lambda_balance 0.01). Deviations: the weights of `L_ips` have no
+    gradient, so that the propensity learns from `L_ctr`, `L_ctcvr` and `L_bmse` alone, where the program lets `L_ips`
+    lower them; both clips; and cross-entropy where the program has squared errors.
+
+    References
+    ----------
+    Li et al., Propensity Matters, ICML 2023.
     """
 
     def __init__(
@@ -92,16 +112,29 @@ class BalancedDR(_Balancing, DR):
     """DR of an imputed conversion whose CTR head is also trained to balance: the objective of DR-V2.
 
     `L = L_ctr + lambda_cvr * L_dr + lambda_imputation * L_imp + lambda_ctcvr * L_ctcvr + lambda_balance * L_bmse`, with
-    `L_bmse = || mean_D [ (o / clip(p, floor, 1) - (1 - o) / clip(1 - p, floor, 1)) phi ] ||^2`
-    as in BalancedIPS and the other terms as in DR with `imputes="conversion"`, all heads trained in one step.
+    `L_bmse` as in BalancedIPS and the other terms as in DR with `imputes="conversion"`, all heads trained in one step.
 
-    balances, balance_trains, lambda_balance: as in BalancedIPS; propensity_floor, self_normalized, lambda_cvr,
-    lambda_imputation, lambda_ctcvr: as in DR. Raises ValueError for other values.
+    Parameters
+    ----------
+    propensity_floor, self_normalized, lambda_cvr, lambda_imputation, lambda_ctcvr
+        As in DR.
+    balances, balance_trains, lambda_balance
+        As in BalancedIPS.
 
-    Li et al., Propensity Matters, ICML 2023; the released program's weights on Coat are lambda_cvr 2, lambda_imputation
-    0.001 and lambda_balance 0.1. Deviations: those of BalancedIPS; the imputed error is a constant of the imputation
-    head in `L_dr`, and `L_imp` is over the clicked rows, as the paper has it, where the program takes the conversion of
-    unclicked rows for 0 in it.
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    The released program's weights on Coat are lambda_cvr 2, lambda_imputation 0.001 and lambda_balance 0.1. Deviations:
+    those of BalancedIPS; the imputed error is a constant of the imputation head in `L_dr`, and `L_imp` is over the
+    clicked rows, as the paper has it, where the program takes the conversion of unclicked rows for 0 in it.
+
+    References
+    ----------
+    Li et al., Propensity Matters, ICML 2023.
     """
 
     def __init__(

@@ -23,21 +23,41 @@ class IPS(PropensityWeighted, OptionalCTR):
     `L_ctr = mean_D bce(o, p_ctr)`, `L_ctcvr = mean_D bce(t, p_ctr * p_cvr)` and
     `L_ips = mean_D [ o / clip(sg(p_ctr), propensity_floor, 1) * bce(r, p_cvr) ]`.
 
-    o: click `[B]`; r: conversion `[B]`, read where o = 1 only; t = o r; D: the batch; sg: no gradient. If `p_ctr`
-    is the true click probability and nowhere below the floor, the expectation of `L_ips` over clicks is
-    `mean_D bce(r, p_cvr)`, the loss over the entire space.
+    o: click `[B]`; r: conversion `[B]`, read where o = 1 only; t = o r; D: the batch; sg: no gradient.
 
-    propensity: `"ctr_tower"`, the objective's own `p_ctr`, or the name of a model that is fitted before training
-    (`cvr_plugins.propensities`: `"logistic_ids"`, `"logistic_features"`, `"column"`, `"uniform"`), whose probabilities
-    then take the place of `sg(p_ctr)` in the weights. propensity_floor: in (0, 1], bounds the weights by its inverse,
-    at the price of bias below it; self_normalized: divide `L_ips` by the sum of the weights instead of by B (SNIPS):
-    slightly biased, lower variance; lambda_cvr: above 0; lambda_ctcvr: at least 0, and 0 leaves the term out;
-    train_ctr: False leaves out the CTR task, its head and all predictions but CVR, which needs another propensity than
-    the CTR tower's and no CTCVR term. Raises ValueError for other values and combinations.
+    Parameters
+    ----------
+    propensity
+        `"ctr_tower"`, the objective's own `p_ctr`, or the name of a model that is fitted before training
+        (`cvr_plugins.propensities`: `"logistic_ids"`, `"logistic_features"`, `"column"`, `"uniform"`), whose
+        probabilities then take the place of `sg(p_ctr)` in the weights.
+    propensity_floor
+        In (0, 1]; bounds the weights by its inverse, at the price of bias below it.
+    self_normalized
+        Divide `L_ips` by the sum of the weights instead of by B (SNIPS): slightly biased, lower variance.
+    lambda_cvr
+        Above 0.
+    lambda_ctcvr
+        At least 0, and 0 leaves the term out.
+    train_ctr
+        False leaves out the CTR task, its head and all predictions but CVR, which needs another propensity than the CTR
+        tower's and no CTCVR term.
 
+    Raises
+    ------
+    ValueError
+        For other values and combinations.
+
+    Notes
+    -----
+    If `p_ctr` is the true click probability and nowhere below the floor, the expectation of `L_ips` over clicks is
+    `mean_D bce(r, p_cvr)`, the loss over the entire space. Deviation: the floor, without which one clicked row of tiny
+    `p_ctr` outweighs the batch.
+
+    References
+    ----------
     Schnabel et al., Recommendations as Treatments, ICML 2016 (IPS and SNIPS: no CTR task, a propensity model fitted
-    before); Zhang et al., Multi-IPW, WWW 2020 (no CTCVR term); Wang et al., ESCM2-IPS, SIGIR 2022. Deviation: the
-    floor, without which one clicked row of tiny `p_ctr` outweighs the batch.
+    before); Zhang et al., Multi-IPW, WWW 2020 (no CTCVR term); Wang et al., ESCM2-IPS, SIGIR 2022.
     """
 
     stops: Mapping[str, tuple[str, ...]] = {"ctr": ("cvr",), "cvr": ("ctr",)}
@@ -96,25 +116,40 @@ class DR(IPS):
     - `L_imp = mean_D [ o w (sg(e) - e_hat)^2 ]`, of which the CVR head gets no gradient;
     - `L = L_ctr + lambda_cvr * L_dr + lambda_imputation * L_imp + lambda_ctcvr * L_ctcvr`.
 
+    Parameters
+    ----------
+    propensity, propensity_floor, lambda_cvr, lambda_ctcvr, train_ctr
+        As in IPS.
+    self_normalized
+        As in IPS, of both weighted sums.
+    imputes
+        What the head `imputation`, of logit z, predicts. `"error"`: the error itself, `e_hat = softplus(z) >= 0`. In
+        `L_dr` it is a constant, so that the CVR head's own gradient is that of IPS; the imputation acts on the model
+        through shared layers alone. `"conversion"`: the conversion, `e_hat = bce(sigmoid(z), p_cvr)`. In `L_dr` the CVR
+        head learns from unclicked rows too, and its gradient is doubly robust as well as the loss (Guo et al. call it
+        double learning).
+    imputation_weights
+        The weights of `L_imp`, with p the clipped propensity: `"inverse"`, o w; `"variance"`, `o (1 - p) / p^2`, whose
+        expectation is the part of the variance of `L_dr` that depends on `e_hat` (MRDR); `"bias"`, `o (1 - p)^2 / p^3`,
+        which stands for its bias (DR-BIAS); or `"mse"`, `bias_share` times the weights of `"bias"` plus `1 -
+        bias_share` times those of `"variance"` (DR-MSE).
+    bias_share
+        In [0, 1], None for 0.5, of `"mse"` alone.
+    alternate
+        False trains all heads in one step; True (DR-JL, MRDR) makes two steps per batch: the imputation head alone on
+        `L_imp`, then everything else on the remaining terms, against the imputation just improved. It needs
+        `imputes="conversion"`: an error imputed by a head that moves nothing else never reaches the CVR head.
+    lambda_imputation
+        Above 0.
+
+    Raises
+    ------
+    ValueError
+        For other values and that combination.
+
+    Notes
+    -----
     The expectation of `L_dr` over clicks is the loss over the entire space if `p_ctr` *or* `e_hat` is right.
-
-    imputes: what the head `imputation`, of logit z, predicts.
-    - `"error"`: the error itself, `e_hat = softplus(z) >= 0`. In `L_dr` it is a constant, so that the CVR head's own
-      gradient is that of IPS; the imputation acts on the model through shared layers alone.
-    - `"conversion"`: the conversion, `e_hat = bce(sigmoid(z), p_cvr)`. In `L_dr` the CVR head learns from unclicked
-      rows too, and its gradient is doubly robust as well as the loss (Guo et al. call it double learning).
-
-    imputation_weights: the weights of `L_imp`, with p the clipped propensity: `"inverse"`, o w; `"variance"`,
-    `o (1 - p) / p^2`, whose expectation is the part of the variance of `L_dr` that depends on `e_hat` (MRDR); `"bias"`,
-    `o (1 - p)^2 / p^3`, which stands for its bias (DR-BIAS); or `"mse"`, `bias_share` times the weights of `"bias"`
-    plus `1 - bias_share` times those of `"variance"` (DR-MSE). bias_share: in [0, 1], None for 0.5, of `"mse"` alone.
-
-    alternate: False trains all heads in one step; True (DR-JL, MRDR) makes two steps per batch: the imputation head
-    alone on `L_imp`, then everything else on the remaining terms, against the imputation just improved. It needs
-    `imputes="conversion"`: an error imputed by a head that moves nothing else never reaches the CVR head.
-
-    propensity, propensity_floor, self_normalized (of both weighted sums), lambda_cvr, lambda_ctcvr, train_ctr: as in
-    IPS; lambda_imputation: above 0. Raises ValueError for other values and that combination.
 
     What keeps it finite, where the papers report that training diverges: the floor bounds the weights; errors come
     from logits and their gradients are at most 1 a row; and `e_hat` is detached in `L_dr`. Undetached, `L_dr` is
@@ -123,6 +158,8 @@ class DR(IPS):
     trains. `"conversion"` does not (a clicked row amounts to the label `r~ + w (r - r~)`, which may lie outside
     [0, 1]), but the gradient with respect to a CVR logit stays below `lambda_cvr (1 + w) / B`.
 
+    References
+    ----------
     Wang et al., DR-JL, ICML 2019; Zhang et al., Multi-DR, WWW 2020; Guo et al., MRDR, SIGIR 2021; Wang et al.,
     ESCM2-DR, SIGIR 2022; Dai et al., A Generalized Doubly Robust Learning Framework, KDD 2022 (DR-BIAS, DR-MSE).
     """

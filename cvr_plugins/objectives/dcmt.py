@@ -28,13 +28,33 @@ class DCMT(PropensityWeighted):
     o: click `[B]`; r: conversion `[B]`, read where o = 1 only; t = o r; p_cf: sigmoid of the head `counterfactual`,
     which serves training only; D: the batch; sg: no gradient; clip: to [propensity_floor, 1].
 
-    propensity: `"ctr_tower"`, or the name of a model that is fitted before training (`cvr_plugins.propensities`), whose
-    probabilities then take the place of `sg(p_ctr)`; propensity_floor: in (0, 1]; self_normalized: divide each
-    weighted sum by the sum of its weights (the paper's choice) instead of by B; without a row of its kind a sum is 0.
-    lambda_cvr: above 0; lambda_constraint, lambda_ctcvr: at least 0, and 0 leaves the term out. Raises ValueError for
-    other values.
+    Parameters
+    ----------
+    propensity
+        `"ctr_tower"`, or the name of a model that is fitted before training (`cvr_plugins.propensities`), whose
+        probabilities then take the place of `sg(p_ctr)`.
+    propensity_floor
+        In (0, 1].
+    self_normalized
+        Divide each weighted sum by the sum of its weights (the paper's choice) instead of by B; without a row of its
+        kind a sum is 0.
+    lambda_cvr
+        Above 0.
+    lambda_constraint, lambda_ctcvr
+        At least 0, and 0 leaves the term out.
 
-    Zhu et al., DCMT, ICDE 2023; the plain form is eq. 6 of Huang et al., NISE, RecSys 2024. Deviation: the floor.
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    Deviation: the floor.
+
+    References
+    ----------
+    Zhu et al., DCMT, ICDE 2023; the plain form is eq. 6 of Huang et al., NISE, RecSys 2024.
     """
 
     heads = ("ctr", "cvr", "counterfactual")

@@ -20,19 +20,34 @@ class EIB(OptionalCTR):
     `L = L_ctr + lambda_cvr * L_eib + lambda_imputation * L_imp` with `L_ctr = mean_D bce(o, p_ctr)`,
     `L_eib = mean_D [ o e + (1 - o) e_hat ]`, of which the imputation head gets no gradient, and
     `L_imp = mean_O bce(r, r_hat)`, or with `fits="error"` `mean_O (sg(e) - e_hat)^2`, of which the CVR head gets none;
-    0 without a click.
+    0 without a click. Two steps per batch: the imputation head alone on `L_imp`, then everything else on the other
+    terms.
 
     o: click `[B]`; `e = bce(r, p_cvr)` with r the conversion, read where o = 1 only; `e_hat = bce(r_hat, p_cvr)` with
-    r_hat the sigmoid of the head `imputation`; D: the batch; O: its clicked rows; sg: no gradient. Unbiased for the
-    loss over the entire space if the imputed errors are right, and as biased as they are otherwise.
+    r_hat the sigmoid of the head `imputation`; D: the batch; O: its clicked rows; sg: no gradient.
 
-    Two steps per batch: the imputation head alone on `L_imp`, then everything else on the other terms.
+    Parameters
+    ----------
+    fits
+        What the imputation is fitted to on clicked rows, `"conversion"` or `"error"`. The second is no function of
+        r_hat where p_cvr is 1/2, and most of what trains the CVR head is r_hat: from weights that predict 1/2
+        everywhere the two do not get away.
+    lambda_cvr, lambda_imputation
+        Above 0.
+    train_ctr
+        False leaves out the CTR task, its head and all predictions but CVR.
 
-    fits: what the imputation is fitted to on clicked rows, `"conversion"` or `"error"`. The second is no function of
-    r_hat where p_cvr is 1/2, and most of what trains the CVR head is r_hat: from weights that predict 1/2 everywhere
-    the two do not get away. lambda_cvr, lambda_imputation: above 0; train_ctr: False leaves out the CTR task, its head
-    and all predictions but CVR. Raises ValueError for other values.
+    Raises
+    ------
+    ValueError
+        For other values.
 
+    Notes
+    -----
+    Unbiased for the loss over the entire space if the imputed errors are right, and as biased as they are otherwise.
+
+    References
+    ----------
     Steck, Training and Testing of Recommender Systems on Data Missing Not at Random, KDD 2010, imputes a constant; the
     form with a model of the error is eq. 3 of Zheng et al., Adap-SL, SIGIR 2025, which does not say how it is fitted.
     """

@@ -14,6 +14,9 @@ class Naive(Objective):
     """CVR from clicked rows only, CTR from all: `mean_D bce(o, p_ctr) + mean_O bce(r, p_cvr)`.
 
     o: click `[B]`; r: conversion `[B]`; D: the batch; O: its clicked rows. Without a click the CVR term is 0.
+
+    Notes
+    -----
     Biased in the entire space wherever clicked rows convert differently from unclicked ones.
     """
 
@@ -31,6 +34,9 @@ class ESMM(Objective):
     """CVR as the factor between CTR and CTCVR: `mean_D bce(o, p_ctr) + mean_D bce(t, p_ctr * p_cvr)`.
 
     o: click `[B]`; t: click and conversion `[B]`; D: the batch. The CVR tower has no loss of its own.
+
+    References
+    ----------
     Ma et al., Entire Space Multi-Task Model, SIGIR 2018, eq. 3.
     """
 

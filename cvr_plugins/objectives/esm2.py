@@ -26,11 +26,25 @@ class ESM2(Objective):
     several columns, ACTION_FIELD: [cart, wish_list], their OR), r: conversion, t = o r, each `[B]`; D: the batch. All
     losses come from logits in log space.
 
-    weight_ctr, weight_ctavr: at least 0, and 0 leaves the term out; weight_ctcvr: above 0, since no other term trains
-    y3 and y4. Raises ValueError for other values, and for labels without `action`.
+    Parameters
+    ----------
+    weight_ctr, weight_ctavr
+        At least 0, and 0 leaves the term out.
+    weight_ctcvr
+        Above 0, since no other term trains y3 and y4.
 
-    Wen et al., Entire Space Multi-Task Modeling via Post-Click Behavior Decomposition, SIGIR 2020, eqs 1-4 and 8-11.
+    Raises
+    ------
+    ValueError
+        For other values, and for labels without `action`.
+
+    Notes
+    -----
     Deviation: means instead of sums over the batch, so that the learning rate does not depend on its size.
+
+    References
+    ----------
+    Wen et al., Entire Space Multi-Task Modeling via Post-Click Behavior Decomposition, SIGIR 2020, eqs 1-4 and 8-11.
     """
 
     heads = ("ctr", "action", "cvr_with_action", "cvr_without_action")

@@ -32,20 +32,41 @@ class IdeFN(OptionalCTR):
     conversion are matched too and nothing goes stale. Before the first converted row `L_unclicked` is 0. The memory is
     state: it is saved with the weights, and so are the feature values of the converted rows in it.
 
-    alpha: in (0, 1], weight of clicked rows against unclicked ones; gamma: above 0, weight of CVR against CTR;
-    kappa: in (0, 1), share of the unclicked rows that may be matched. memory_size: at least 1; from 2 kappa U converted
-    rows on (U: unclicked rows of the batch) a single one has too little mass to have a row relabelled, and several must
-    agree: with more of them precision rises, recall falls, and where conversions show no pattern nothing is relabelled.
-    regularization (above 0, in units of the mean cost), outer_steps, max_iterations, tolerance: of the transport.
-    relabel: `"mass"`, r~ = 1 where the converted rows together send more mass than the virtual row does; `"argmax"`,
-    where a single one does (the paper's letter), which finds few when the converted rows are many.
-    train_ctr: False leaves out the CTR task, its head and all predictions but CVR (the paper's IdeFN-T).
-    unclicked: False leaves out `L_unclicked` and keeps no memory (IdeFN-R: the click space only).
-    Raises ValueError for other values.
+    Parameters
+    ----------
+    alpha
+        In (0, 1], weight of clicked rows against unclicked ones.
+    gamma
+        Above 0, weight of CVR against CTR.
+    kappa
+        In (0, 1), share of the unclicked rows that may be matched.
+    memory_size
+        At least 1; from 2 kappa U converted rows on (U: unclicked rows of the batch) a single one has too little mass
+        to have a row relabelled, and several must agree: with more of them precision rises, recall falls, and where
+        conversions show no pattern nothing is relabelled.
+    regularization, outer_steps, max_iterations, tolerance
+        Of the transport; regularization is above 0, in units of the mean cost.
+    relabel
+        `"mass"`, r~ = 1 where the converted rows together send more mass than the virtual row does; `"argmax"`, where a
+        single one does (the paper's letter), which finds few when the converted rows are many.
+    train_ctr
+        False leaves out the CTR task, its head and all predictions but CVR (the paper's IdeFN-T).
+    unclicked
+        False leaves out `L_unclicked` and keeps no memory (IdeFN-R: the click space only).
 
-    Zhong et al., IdeFN, AAAI 2026, eqs. 4 to 7 and 13 to 15. Deviations: those of the transport (see there); the
-    memory, without which a batch that holds no conversion (on Ali-CCP most of them) could not be matched; and
-    `relabel="mass"`.
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    Deviations: those of the transport (see there); the memory, without which a batch that holds no conversion (on
+    Ali-CCP most of them) could not be matched; and `relabel="mass"`.
+
+    References
+    ----------
+    Zhong et al., IdeFN, AAAI 2026, eqs. 4 to 7 and 13 to 15.
     """
 
     stops: Mapping[str, tuple[str, ...]] = {"ctr": ("cvr",), "cvr": ("ctr",), "unclicked": ("ctr",)}

@@ -19,15 +19,30 @@ class NISE(OptionalCTR):
     `L_cvr = mean_D [ o bce(r, p_cvr) + (1 - o) bce(p_cvr, p_cvr) ]`, and w from the weighting: the method's own is
     `dynamic`, `w = alpha * min(sg(L_ctr) / sg(L_cvr), beta)`, with its options `alpha` and `beta`.
 
-    o: click `[B]`; r: conversion `[B]`, read where o = 1 only; D: the batch; sg: no gradient. The second part of L_cvr,
-    the term `unclicked`, is the entropy of p_cvr. It moves a logit z by its gradient `-z p_cvr (1 - p_cvr)`, away from
-    0, since the pseudo-label is not detached: detached, its gradient would be 0 and the method its own ablation.
+    o: click `[B]`; r: conversion `[B]`, read where o = 1 only; D: the batch; sg: no gradient.
 
-    train_ctr: False leaves out the CTR task, its head, all predictions but CVR, and the weighting, which has nothing
-    to balance (the paper's NISE-1). unclicked: False leaves out the unclicked rows, and L_cvr is the mean over the
-    clicked ones, 0 if there are none (NISE-2, eq. 2). NISE-3, without dynamic weighting, is `weighting: fixed`.
-    Raises ValueError for other values.
+    Parameters
+    ----------
+    train_ctr
+        False leaves out the CTR task, its head, all predictions but CVR, and the weighting, which has nothing to
+        balance (the paper's NISE-1).
+    unclicked
+        False leaves out the unclicked rows, and L_cvr is the mean over the clicked ones, 0 if there are none (NISE-2,
+        eq. 2). NISE-3, without dynamic weighting, is `weighting: fixed`.
 
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    The second part of L_cvr, the term `unclicked`, is the entropy of p_cvr. It moves a logit z by its gradient
+    `-z p_cvr (1 - p_cvr)`, away from 0, since the pseudo-label is not detached: detached, its gradient would be 0 and
+    the method its own ablation.
+
+    References
+    ----------
     Huang et al., NISE, RecSys 2024, eqs. 9 to 11.
     """
 

@@ -21,8 +21,24 @@ class TargetedDR(DR):
     - `L_imp = mean_D [ o w (sg(e) - e_hat)^2 ]`, w the weights of DR, of which the CVR head gets none;
     - `L = L_ctr + lambda_cvr * L_tdr + lambda_imputation * L_imp + lambda_ctcvr * L_ctcvr`.
 
-    D: the batch; O: its clicked rows; N: the others; o: click; r: conversion, read where o = 1 only; each `[B]`. By
-    the equation that eta solves, `L_tdr = mean_D [ o e + (1 - o) e~ ]`, the form of EIB; and eta being linear in the
+    D: the batch; O: its clicked rows; N: the others; o: click; r: conversion, read where o = 1 only; each `[B]`. Two
+    steps per batch, as in DR with `alternate`: the imputation head alone on `L_imp`, then everything else.
+
+    Parameters
+    ----------
+    propensity, lambda_cvr, lambda_imputation, lambda_ctcvr, train_ctr
+        As in DR.
+    propensity_floor
+        In (0, 1]; p is clipped to [floor, max(floor, 1 - floor)].
+
+    Raises
+    ------
+    ValueError
+        For other values and combinations.
+
+    Notes
+    -----
+    By the equation that eta solves, `L_tdr = mean_D [ o e + (1 - o) e~ ]`, the form of EIB; and eta being linear in the
     errors, it is `mean_D [ e_hat + o W (e - e_hat) ]`, DR with the weights `W = 1 + h S`,
     `S = sum_N [ h ] / sum_O [ h^2 ]`, which is how it is computed: in every batch `sum_O [ W h ] = sum_D [ h ]`, what
     1/p has on average only. W is 1/p if S = 1. Without a click, or if h is 0 in all clicked rows, eta is 0 and W is 1.
@@ -32,16 +48,14 @@ class TargetedDR(DR):
     is a bias of order 1/B, the price of the lower variance. Both need batches of many clicks: with a few, all of high
     propensity, S extrapolates.
 
-    Two steps per batch, as in DR with `alternate`: the imputation head alone on `L_imp`, then everything else.
+    Deviations: e~ is corrected in every batch, and eta, which is a function of the CVR head, is differentiated: held
+    constant it has no gradient, and the CVR head would learn as by DR-JL. The released program corrects once, after
+    training, and makes one step on squared errors with it. The clip from above, without which clicked rows of p near 1
+    let eta grow without bound. TDR-CL's collaborative learning of the imputation is left out.
 
-    propensity, lambda_cvr, lambda_imputation, lambda_ctcvr, train_ctr: as in DR; propensity_floor: in (0, 1], p is
-    clipped to [floor, max(floor, 1 - floor)]. Raises ValueError for other values and combinations.
-
-    Li et al., TDR-CL, ICLR 2023 (TDR-JL). Deviations: e~ is corrected in every batch, and eta, which is a function of
-    the CVR head, is differentiated: held constant it has no gradient, and the CVR head would learn as by DR-JL. The
-    released program corrects once, after training, and makes one step on squared errors with it. The clip from
-    above, without which clicked rows of p near 1 let eta grow without bound. TDR-CL's collaborative learning of the
-    imputation is left out.
+    References
+    ----------
+    Li et al., TDR-CL, ICLR 2023 (TDR-JL).
     """
 
     def __init__(
