@@ -45,7 +45,18 @@ def unbalanced(objective: Objective, weighting: Weighting) -> str:
 class Fixed(Weighting):
     """A constant: `L = L_ctr + cvr_weight * L_cvr`.
 
-    cvr_weight: above 0; 1 is the plain sum of the losses. Raises ValueError for other values.
+    Parameters
+    ----------
+    cvr_weight
+        Above 0; 1 is the plain sum of the losses.
+
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    References
+    ----------
     With 1 the ablation NISE-3 of Huang et al., NISE, RecSys 2024, section 5.5.
     """
 
@@ -62,11 +73,28 @@ class Dynamic(Weighting):
     """The ratio of the batch's losses: `L = L_ctr + w * L_cvr`, `w = alpha * min(sg(L_ctr) / sg(L_cvr), beta)`.
 
     sg: no gradient. Below the cap both losses count the same in each batch, times alpha, however rare conversions
-    are; at `L_cvr = 0` the weight is at the cap. alpha: above 0, size of the CVR loss relative to the CTR loss; beta:
-    above 0, cap of the ratio. Raises ValueError for other values.
+    are; at `L_cvr = 0` the weight is at the cap.
 
-    Huang et al., NISE, RecSys 2024, eq. 11. Deviation: the ratio is taken to |L_cvr|, since a doubly robust loss may
-    be negative, and a negative weight would have the model maximise it.
+    Parameters
+    ----------
+    alpha
+        Above 0, size of the CVR loss relative to the CTR loss.
+    beta
+        Above 0, cap of the ratio.
+
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    Deviation: the ratio is taken to |L_cvr|, since a doubly robust loss may be negative, and a negative weight would
+    have the model maximise it.
+
+    References
+    ----------
+    Huang et al., NISE, RecSys 2024, eq. 11.
     """
 
     def __init__(self, *, alpha: float = 1.0, beta: float = 50.0) -> None:
@@ -86,12 +114,26 @@ class DWA(Weighting):
 
     `w_k = 2 softmax_k( r_k / temperature )`, `r_k = |mean loss of the last epoch| / |that of the one before|`, for
     k = CTR, CVR; both weights are 1 in the first two epochs, and add up to 2 in all. r_k = 1 where the earlier mean
-    is 0. The mean is over the epoch's batches. temperature: above 0, and high for equal weights.
-    Raises ValueError for other values.
+    is 0. The mean is over the epoch's batches.
 
-    State: the sums of the running epoch, the means of the one before, the weights.
-    Liu et al., End-to-end Multi-task Learning with Attention, CVPR 2019, eq. 7. Deviation: absolute values, since a
+    Parameters
+    ----------
+    temperature
+        Above 0, and high for equal weights.
+
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    State: the sums of the running epoch, the means of the one before, the weights. Deviation: absolute values, since a
     doubly robust loss may be negative.
+
+    References
+    ----------
+    Liu et al., End-to-end Multi-task Learning with Attention, CVPR 2019, eq. 7.
     """
 
     sums: Tensor
@@ -140,12 +182,28 @@ class DTP(Weighting):
     undefined AUC (one class only) leaves kappa as it is, and until both tasks have one both weights are 1. An AUC
     below 0.01 counts as 0.01, so that no weight is infinite; at 1 a weight is 0.
 
-    focal_gamma: at least 0; running_average: in (0, 1], share of the newest AUC; update_every: at least 1.
-    Raises ValueError for other values.
+    Parameters
+    ----------
+    focal_gamma
+        At least 0.
+    running_average
+        In (0, 1], share of the newest AUC.
+    update_every
+        Batches, at least 1.
 
-    State: the AUCs, the weights, and predictions and labels of the batches since the last update.
-    Guo et al., Dynamic Task Prioritization for Multitask Learning, ECCV 2018, eqs. 3 and 4. Deviation: AUC over
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    State: the AUCs, the weights, and predictions and labels of the batches since the last update. Deviation: AUC over
     several batches instead of a figure per batch.
+
+    References
+    ----------
+    Guo et al., Dynamic Task Prioritization for Multitask Learning, ECCV 2018, eqs. 3 and 4.
     """
 
     reads = TASKS

@@ -46,8 +46,27 @@ def check_dims(dims: Sequence[int]) -> tuple[int, ...]:
 class MLP(Backbone):
     """Linear, batch normalisation, activation, dropout, once per entry of `dims`: `[B, width] -> [B, dims[-1]]`.
 
-    The layer order is torch-rechub's, so that its models' weights fit. An empty `dims` passes the input through.
-    Raises ValueError for widths that are not positive integers, an unknown activation, a dropout outside [0, 1).
+    Parameters
+    ----------
+    layout
+        Of the input.
+    dims
+        Widths; an empty `dims` passes the input through.
+    activation
+        A name of `ACTIVATIONS`.
+    dropout
+        In [0, 1).
+    batch_norm
+        Whether each linear layer is followed by batch normalisation.
+
+    Raises
+    ------
+    ValueError
+        For other values.
+
+    Notes
+    -----
+    The layer order is torch-rechub's, so that its models' weights fit.
     """
 
     def __init__(
@@ -84,9 +103,21 @@ class MLP(Backbone):
 class NCF(MLP):
     """Neural collaborative filtering: an MLP on the embeddings of a user and an item, `[B, 2 k] -> [B, dims[-1]]`.
 
-    With the logit layer the depth is `len(dims) + 1`; the published experiments take dims [k, k] and no batch
-    normalisation. It has no input but the two embeddings: choose them with `inputs: [user_id, item_id]`. Options as of
-    MLP. Raises ValueError for a layout of other fields than two embedded ones, and for what MLP refuses.
+    Parameters
+    ----------
+    layout
+        Of two embedded fields, and nothing else: choose them with `inputs: [user_id, item_id]`.
+    dims, batch_norm, **options
+        As of MLP. With the logit layer the depth is `len(dims) + 1`; the published experiments take dims [k, k] and no
+        batch normalisation.
+
+    Raises
+    ------
+    ValueError
+        For a layout of other fields than two embedded ones, and for what MLP refuses.
+
+    References
+    ----------
     He et al., Neural Collaborative Filtering, WWW 2017, its MLP part.
     """
 

@@ -36,15 +36,36 @@ class DCNV2(Backbone):
     """Cross layers and an MLP: `[B, width] -> [B, H]` stacked, `[B, width + H]` parallel.
 
     stacked: h(x) = mlp(cross(x)); parallel: h(x) = [cross(x), mlp(x)]; cross: `n_cross_layers` of CrossLayer from
-    x_0 = x, a polynomial of degree n_cross_layers + 1 in the input; mlp: `dims`, activation, dropout and batch_norm
-    as in MLP, H its last width. rank: None for full matrices, else the rank of W = U V^T (the paper's low-rank layer;
-    not its mixture of low-rank experts). Embedded fields may differ in width and dense values take part; cross layers
-    multiply values, so dense ones should be normalised. The bias stands inside the product, as in the paper;
-    torch-rechub's CrossNetV2 adds it outside.
+    x_0 = x, a polynomial of degree n_cross_layers + 1 in the input; mlp: `[B, H]`, H its last width.
 
-    Raises ValueError for an unknown structure, a number of layers that is not a positive integer, a rank that is not
-    one or exceeds the input's width, and for what MLP refuses. Wang et al., DCN V2: Improved Deep & Cross Network and
-    Practical Lessons for Web-scale Learning to Rank Systems, WWW 2021, figure 1.
+    Parameters
+    ----------
+    layout
+        Of the input; embedded fields may differ in width and dense values take part. Cross layers multiply values, so
+        dense ones should be normalised.
+    dims, activation, dropout, batch_norm
+        Of the MLP.
+    n_cross_layers
+        At least 1.
+    structure
+        `"stacked"` or `"parallel"`.
+    rank
+        None for full matrices, else the rank of W = U V^T (the paper's low-rank layer; not its mixture of low-rank
+        experts), at most the input's width.
+
+    Raises
+    ------
+    ValueError
+        For other values, and for what MLP refuses.
+
+    Notes
+    -----
+    The bias stands inside the product, as in the paper; torch-rechub's CrossNetV2 adds it outside.
+
+    References
+    ----------
+    Wang et al., DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to Rank Systems, WWW
+    2021, figure 1.
     """
 
     def __init__(

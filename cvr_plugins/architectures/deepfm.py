@@ -16,12 +16,29 @@ class DeepFM(Backbone):
     """The three parts of DeepFM as a representation, h(x) = [mlp(x), w . x, fm(x)]: `[B, width] -> [B, H + 2]`.
 
     fm(x) = sum_{i<j} <v_i, v_j> = 1/2 sum_d [ (sum_i v_id)^2 - sum_i v_id^2 ], v_i: the i-th embedded field `[B, D]`;
-    w: `[width]`; mlp: `dims`, activation, dropout and batch_norm as in MLP, `[B, H]`. A logit layer on h(x) gives
-    a . mlp(x) + b w . x + c fm(x) + d, the published logit where b = c = 1. The linear term is a map of the embedded
-    input, as in torch-rechub, where the paper gives every feature value a weight of its own. Dense values take part in
-    the linear term and the MLP only: they have no embedding to interact by.
+    w: `[width]`; mlp: `[B, H]`. A logit layer on h(x) gives a . mlp(x) + b w . x + c fm(x) + d, the published logit
+    where b = c = 1.
 
-    Raises ValueError for embedded fields of unequal widths or fewer than two of them, and for what MLP refuses.
+    Parameters
+    ----------
+    layout
+        Of at least two embedded fields, all of one width.
+    dims, activation, dropout, batch_norm
+        Of the MLP.
+
+    Raises
+    ------
+    ValueError
+        For embedded fields of unequal widths or fewer than two of them, and for what MLP refuses.
+
+    Notes
+    -----
+    The linear term is a map of the embedded input, as in torch-rechub, where the paper gives every feature value a
+    weight of its own. Dense values take part in the linear term and the MLP only: they have no embedding to interact
+    by.
+
+    References
+    ----------
     Guo et al., DeepFM: A Factorization-Machine based Neural Network for CTR Prediction, IJCAI 2017.
     """
 

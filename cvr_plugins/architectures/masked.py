@@ -42,11 +42,24 @@ class Masked(Architecture):
     partner has whole tables, a backbone and a logit layer of its own.
 
     x: `[B, K * E + dense]` from an encoder whose tables `prepare` has taken over, K the number of heads, or
-    `[B, width]` of the layout, which then is every head's input. shared_fraction: in [0, 1), the share of a width that
-    the two models have in common, 0 for two models with nothing in common.
+    `[B, width]` of the layout, which then is every head's input.
 
-    Raises ValueError without the heads `cvr` and `imputation`, for another fraction, and for head options that make
-    the two models' layers differ in shape. Zheng et al., Adap-SL, SIGIR 2025, section 4.3.
+    Parameters
+    ----------
+    layout, heads, backbone, head_options
+        As of Architecture.
+    shared_fraction
+        In [0, 1), the share of a width that the two models have in common, 0 for two models with nothing in common.
+
+    Raises
+    ------
+    ValueError
+        Without the heads `cvr` and `imputation`, for another fraction, and for head options that make the two models'
+        layers differ in shape.
+
+    References
+    ----------
+    Zheng et al., Adap-SL, SIGIR 2025, section 4.3.
     """
 
     def __init__(

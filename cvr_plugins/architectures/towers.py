@@ -15,6 +15,15 @@ from cvr_plugins.contracts import Architecture, BackboneFactory, Layout, Outputs
 class Towers(Architecture):
     """One tower (backbone and logit layer) per head; only the embeddings are shared.
 
+    z_k = w_k . backbone_k(x) + b_k, x: `[B, width]`; z_k: `[B]`.
+
+    Parameters
+    ----------
+    layout, heads, backbone, head_options
+        As of Architecture.
+
+    References
+    ----------
     The architecture of ESMM (Ma et al., SIGIR 2018, figure 2) and of the papers that build on it.
     """
 

@@ -20,10 +20,26 @@ class LengthBucketSampler(Sampler[list[int]]):
     shuffled. Each iteration is the next epoch and has its own order, which depends on `seed` and `epoch` alone: set
     `epoch` to resume a run.
 
-    lengths: events of each session, `[n]`, at least one session; max_length: events that a batch has of a session at
-    most; longer ones count as equally long, so that their order is not lost to it. window: 1 leaves the order
-    shuffled, more saves more padding and mixes less. drop_last: leave out a batch that would not be full.
-    Raises ValueError for an option out of range.
+    Parameters
+    ----------
+    lengths
+        Events of each session, `[n]`, at least one session.
+    batch_size
+        Sessions of a batch, at least 1.
+    max_length
+        Events that a batch has of a session at most; longer ones count as equally long, so that their order is not lost
+        to it.
+    window
+        1 leaves the order shuffled, more saves more padding and mixes less.
+    seed
+        A whole number.
+    drop_last
+        Leave out a batch that would not be full.
+
+    Raises
+    ------
+    ValueError
+        For an option out of range.
     """
 
     def __init__(

@@ -15,19 +15,32 @@ from cvr_plugins.sequential.transformer import ACTIVATIONS, TransformerLayer, pa
 class SessionEncoder(nn.Module):
     """A bidirectional Transformer over the events of a session.
 
-    `h_t = Z_item(i_t) + Z_pos(t)`, then `n_layers` Transformer layers (Ye et al., PARS, AAAI 2026, eqs 2 and 3; Sun
-    et al., BERT4Rec, CIKM 2019, eqs 1 to 6). A position is the event's number in its session, whatever column it
-    stands in, so that padding may come before, between or after.
+    `h_t = Z_item(i_t) + Z_pos(t)`, then `n_layers` Transformer layers (PARS eqs 2 and 3, BERT4Rec eqs 1 to 6). A
+    position is the event's number in its session, whatever column it stands in, so that padding may come before,
+    between or after.
 
-    n_items: number of item ids, the padding id 0 among them; the embedding of `[MASK]` is row `n_items`.
-    max_length: events of a session at most, L; see `latest_events`.
-    n_layers, n_heads, hidden_size, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act ("gelu", "relu",
-    "swish", "tanh" or "sigmoid"), layer_norm_eps: as of RecBole's TransformerEncoder.
-    initializer_range: standard deviation of all first weights; biases start at 0, gains of LayerNorm at 1.
-    input_norm: LayerNorm and dropout on h before the first layer, as PARS's released program, BERT and BERT4Rec have
-        it; False is PARS's eq 3 to the letter.
+    Parameters
+    ----------
+    n_items
+        Number of item ids, the padding id 0 among them; the embedding of `[MASK]` is row `n_items`.
+    max_length
+        Events of a session at most, L; see `latest_events`.
+    n_layers, n_heads, hidden_size, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act, layer_norm_eps
+        As of RecBole's TransformerEncoder; hidden_act is `"gelu"`, `"relu"`, `"swish"`, `"tanh"` or `"sigmoid"`.
+    initializer_range
+        Standard deviation of all first weights; biases start at 0, gains of LayerNorm at 1.
+    input_norm
+        LayerNorm and dropout on h before the first layer, as PARS's released program, BERT and BERT4Rec have it; False
+        is PARS's eq 3 to the letter.
 
-    Raises ValueError for an option out of range.
+    Raises
+    ------
+    ValueError
+        For an option out of range.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026; Sun et al., BERT4Rec, CIKM 2019.
     """
 
     def __init__(
@@ -123,14 +136,26 @@ class SessionEncoder(nn.Module):
 class PARSEncoder(SessionEncoder):
     """The encoder of PARS: a `SessionEncoder`, and what PARS reads off it.
 
-    Ye et al., PARS, AAAI 2026, eqs 2 to 5: the mean `g_u` of the hidden states over the events,
-    `z_u = LayerNorm(W_g g_u + b_g)`; scores are `Z_item^T z_u` (eq 9).
+    The mean `g_u` of the hidden states over the events, `z_u = LayerNorm(W_g g_u + b_g)`; scores are `Z_item^T z_u`.
 
-    projection_size: None scores by the item embeddings themselves (eq 9). A number scores by `LayerNorm(W Z_item + b)`
-        of that width, and makes z_u as wide: the released program, with 128 for a hidden size of 256.
-    options: those of `SessionEncoder`.
+    Parameters
+    ----------
+    n_items
+        Number of item ids, the padding id 0 among them.
+    projection_size
+        None scores by the item embeddings themselves (eq 9). A number scores by `LayerNorm(W Z_item + b)` of that
+        width, and makes z_u as wide: the released program, with 128 for a hidden size of 256.
+    **options
+        Those of `SessionEncoder`.
 
-    Raises ValueError for an option out of range.
+    Raises
+    ------
+    ValueError
+        For an option out of range.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026, eqs 2 to 5 and 9.
     """
 
     def __init__(self, n_items: int, *, projection_size: int | None = None, **options: Any) -> None:

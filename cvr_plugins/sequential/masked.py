@@ -20,16 +20,35 @@ class MaskedItemCore(nn.Module):
     alone counts as much as one masked at ten. Scores: those of the `MaskedItemHead` at a `[MASK]` put after the last
     event.
 
-    mask_ratio: probability that an event is masked; see `mask_items`.
-    ft_ratio: probability that a session has its last event masked instead and nothing else, which is what prediction
-        asks for: the samples for fine-tuning. At 1 nothing else is trained on.
-    tie_mlm: the head scores by the item embedding instead of a table of its own.
-    mlm_transform: the head has a dense layer, GELU and LayerNorm before the scores, as BERT4Rec has.
-    chunk_size: items in a chunk of the catalogue softmax, see `catalogue_logsumexp`; changes memory, not the result.
+    Parameters
+    ----------
+    encoder
+        Sessions to hidden states.
+    mask_ratio
+        Probability that an event is masked; see `mask_items`.
+    ft_ratio
+        Probability that a session has its last event masked instead and nothing else, which is what prediction asks
+        for: the samples for fine-tuning. At 1 nothing else is trained on.
+    tie_mlm
+        The head scores by the item embedding instead of a table of its own.
+    mlm_transform
+        The head has a dense layer, GELU and LayerNorm before the scores, as BERT4Rec has.
+    chunk_size
+        Items in a chunk of the catalogue softmax, see `catalogue_logsumexp`; changes memory, not the result.
 
+    Raises
+    ------
+    ValueError
+        For an option out of range, and for an encoder of sessions of one event.
+
+    Notes
+    -----
+    Deviation: of every session at least one event is masked and never all.
+
+    References
+    ----------
     Fei Sun et al.: BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer,
-    CIKM 2019, https://doi.org/10.1145/3357384.3357895, sections 3.4 to 3.6. Deviation: of every session at least one
-    event is masked and never all.
+    CIKM 2019, https://doi.org/10.1145/3357384.3357895, sections 3.4 to 3.6.
     """
 
     def __init__(

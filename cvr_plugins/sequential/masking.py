@@ -37,12 +37,37 @@ def mask_items(
     is shown, so that a session of n >= 2 events has n r + (1 - r)^n - r^n hidden on average. A session of one event
     cannot have both and stays as it is: hidden, it would tell nothing but how popular its item is.
 
-    sequences: item ids `[B, W]`, padded by 0; mask_id: the id of `[MASK]`, n_items; ft_ratio: probability that a
-    session has its last event hidden instead and nothing else, as it will be asked for in prediction (the samples
-    for fine-tuning of Sun et al., BERT4Rec, CIKM 2019, section 3.6); generator: what is drawn from, on any device.
-    Raises ValueError unless 0 < mask_ratio < 1 and 0 <= ft_ratio <= 1.
+    Parameters
+    ----------
+    sequences
+        Item ids `[B, W]`, padded by 0.
+    mask_ratio
+        r, in (0, 1).
+    mask_id
+        The id of `[MASK]`, n_items.
+    ft_ratio
+        In [0, 1], probability that a session has its last event hidden instead and nothing else, as it will be asked
+        for in prediction (the samples for fine-tuning of Sun et al., BERT4Rec, CIKM 2019, section 3.6).
+    generator
+        What is drawn from, on any device.
 
-    Ye et al., PARS, AAAI 2026, eq 6. Deviation: the paper and its program let sessions be masked wholly or not at all.
+    Returns
+    -------
+    MaskedSessions
+        The sessions with `[MASK]` in the place of hidden events, where they are, and the hidden items.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < mask_ratio < 1 and 0 <= ft_ratio <= 1.
+
+    Notes
+    -----
+    Deviation: the paper and its program let sessions be masked wholly or not at all.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026, eq 6.
     """
     ratio = check_number("mask_ratio", mask_ratio, low=0, high=1, open_low=True, open_high=True)
     share = check_number("ft_ratio", ft_ratio, low=0, high=1)

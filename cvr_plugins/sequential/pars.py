@@ -42,27 +42,48 @@ class PARSCore(nn.Module):
     are averaged. Id 0 is in no softmax.
 
     Pseudo-labels start uniform and follow the model: `q_u` = softmax of the scores of the session's own items, and
-    `y_u <- alpha_new * q_u + (1 - alpha_new) * y_u`, once in every `step`. Two readings of each of two things:
+    `y_u <- alpha_new * q_u + (1 - alpha_new) * y_u`, once in every `step`.
 
-    alpha_new: weight of the **new** prediction, which is what eq 11 calls alpha. The released program has its 0.9 on
-        the *old* label, alpha_new = 0.1. 0 keeps the labels uniform: no refinement.
-    pll_order: "paper" updates, then takes the loss with the updated labels (algorithm 1, lines 12 and 13); "code"
-        takes the loss with the labels as they are and then updates, as the released program does. In both, q comes
-        from the same forward pass as the loss.
+    Parameters
+    ----------
+    encoder
+        Sessions to hidden states and user embeddings.
+    labels
+        The store of the training sessions, or None where there is nothing to train on (loading a state brings its store
+        along).
+    mask_ratio
+        Probability that an event is masked; the released program's published runs: 0.3, its class: 0.2.
+    mlm_weight
+        lambda; at 0 nothing is masked and the encoder runs on the sessions alone.
+    tie_mlm
+        The MLM head scores by the item embedding instead of a table of its own (eq 7).
+    mlm_transform
+        The MLM head has a dense layer, GELU and LayerNorm before the scores, as BERT4Rec has.
+    alpha_new
+        Weight of the **new** prediction, which is what eq 11 calls alpha. The released program has its 0.9 on the *old*
+        label, alpha_new = 0.1. 0 keeps the labels uniform: no refinement.
+    pll_order
+        `"paper"` updates, then takes the loss with the updated labels (algorithm 1, lines 12 and 13); `"code"` takes
+        the loss with the labels as they are and then updates, as the released program does. In both, q comes from the
+        same forward pass as the loss.
+    chunk_size
+        Items in a chunk of the catalogue softmax, see `catalogue_logsumexp`; changes memory, not the result.
 
+    Raises
+    ------
+    ValueError
+        For an option out of range, and for a store and an encoder of different catalogues.
+
+    Notes
+    -----
     Where torch.distributed trains in several processes, each keeps all labels, and a step gives its own to the others.
+    Deviations from the released program: its softmax has the padding id as one class more, it adds dropout to z_u, and
+    it keeps the first events of a long session instead of the last.
 
-    encoder: sessions to hidden states and user embeddings; labels: the store of the training sessions, or None where
-    there is nothing to train on (loading a state brings its store along).
-    mask_ratio: probability that an event is masked; the released program's published runs: 0.3, its class: 0.2.
-    mlm_weight: lambda; at 0 nothing is masked and the encoder runs on the sessions alone.
-    tie_mlm: the MLM head scores by the item embedding instead of a table of its own (eq 7).
-    mlm_transform: the MLM head has a dense layer, GELU and LayerNorm before the scores, as BERT4Rec has.
-    chunk_size: items in a chunk of the catalogue softmax, see `catalogue_logsumexp`; changes memory, not the result.
-
+    References
+    ----------
     Shanshan Ye, Kezhi Lu, Guangquan Zhang, Jie Lu: PARS: Partial-Label-Learning-inspired Recommender Systems, AAAI
-    2026, https://doi.org/10.1609/aaai.v40i33.40002. Deviations from the released program: its softmax has the padding
-    id as one class more, it adds dropout to z_u, and it keeps the first events of a long session instead of the last.
+    2026, https://doi.org/10.1609/aaai.v40i33.40002.
     """
 
     def __init__(

@@ -8,19 +8,32 @@ from torch import Tensor
 
 @torch.no_grad()
 def squared_distances(a: Tensor, b: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Cost matrix C_ij = ||a_i - b_j||^2, without a gradient.
+    """Cost matrix C_ij = ||a_i - b_j||^2 `[P, U]`, never negative, without a gradient.
 
-    a: [P, E]; b: [U, E]; returns [P, U], never negative.
+    Parameters
+    ----------
+    a, b
+        Representations, `[P, E]` and `[U, E]`.
+    dtype
+        Floating type of the arithmetic and of the result; by default the wider of the inputs' types, and at least
+        float32. `torch.float64` costs about twice the time and is right to 1e-15 of the squared spread. Autocasting
+        does not apply: a half-precision product would lose small distances altogether.
 
+    Returns
+    -------
+    Tensor
+        `[P, U]`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or a type is not a floating one.
+
+    Notes
+    -----
     Computed as ||a_i||^2 + ||b_j||^2 - 2 <a_i, b_j> on representations centred at the mean of all their rows, so that
     an offset common to them cancels before the squares do and not after. What rounding error is left is relative to the
     squared spread of the representations, not to the distance of the pair.
-
-    dtype: floating type of the arithmetic and of the result; by default the wider of the inputs' types, and at least
-    float32. `torch.float64` costs about twice the time and is right to 1e-15 of the squared spread. Autocasting does
-    not apply: a half-precision product would lose small distances altogether.
-
-    Raises ValueError if the shapes do not fit or a type is not a floating one.
     """
     for name, x in (("a", a), ("b", b)):
         if x.ndim != 2:

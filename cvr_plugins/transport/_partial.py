@@ -35,26 +35,48 @@ def relaxed_partial_transport(
     solves pi^(l) = argmin_pi <M, pi> + eps * KL(pi || pi^(l-1)) from pi^(0) = the product of the marginals, by the
     iterations of `sinkhorn`; pi^(l) tends linearly to an optimum of the linear programme.
 
-    cost: ||z_i - z_j||^2 of positive i and unclicked row j, [P, U], finite and not negative; kappa: in (0, 1).
-    Without a gradient; `Plan.plan` [P, U] and `Plan.virtual` [U] are float64, their sum over rows is 1 / U to rounding;
-    `Plan.cost` is <M, pi> in units of the mean cost (of the cost itself with scale_cost=False).
+    Parameters
+    ----------
+    cost
+        ||z_i - z_j||^2 of positive i and unclicked row j, `[P, U]`, finite and not negative.
+    kappa
+        In (0, 1).
+    regularization
+        eps, in units of the mean cost (of the cost itself with `scale_cost=False`).
+    outer_steps
+        Proximal steps; more of them sharpen the plan as a smaller eps does.
+    max_iterations, tolerance, check_every, accelerate, domain
+        Of each step's inner iteration, see `sinkhorn`.
+    virtual_cost
+        xi >= 0, cost of the virtual row after scaling. The row's mass being fixed, xi adds a constant to the objective
+        and no plan depends on it.
+    scale_cost
+        Divide the cost by its mean (unless all of it is 0), so that eps means the same on every data set.
 
-    scale_cost: divide the cost by its mean (unless all of it is 0), so that eps means the same on every data set.
-    regularization: eps, in units of the mean cost (of the cost itself with scale_cost=False).
-    outer_steps: proximal steps; more of them sharpen the plan as a smaller eps does.
-    max_iterations, tolerance, check_every, accelerate, domain: of each step's inner iteration, see `sinkhorn`.
-    virtual_cost: xi >= 0, cost of the virtual row after scaling. The row's mass being fixed, xi adds a constant to the
-    objective and no plan depends on it.
+    Returns
+    -------
+    Plan
+        Without a gradient; `plan` `[P, U]` and `virtual` `[U]` are float64, their sum over rows is 1 / U to rounding;
+        `cost` is <M, pi> in units of the mean cost (of the cost itself with `scale_cost=False`).
 
+    Raises
+    ------
+    ValueError
+        For a cost that is empty, negative or not finite, kappa outside (0, 1), options out of range.
+
+    Notes
+    -----
     pi^(l) has the form diag(u) exp(-l * M / eps) diag(v) and so is the entropic plan at eps / l as well. Hence an inner
     iteration that ends early does not bias the later steps, the marginal error of the last one
     (`Plan.marginal_error`) is all the error there is, and each starts where the potentials of the last two point.
 
-    Raises ValueError for a cost that is empty, negative or not finite, kappa outside (0, 1), options out of range.
+    Deviations: equation 4 as printed is infeasible, and the literal marginals of equation 5 leave no positive more than
+    2 % of a column; the marginals above are what the text describes. All rows and all columns are updated at once where
+    algorithm 1 updates one coordinate: the same fixed point.
 
-    Zhong et al., IdeFN, equations 5 to 7. Deviations: equation 4 as printed is infeasible, and the literal marginals
-    of equation 5 leave no positive more than 2 % of a column; the marginals above are what the text describes. All rows
-    and all columns are updated at once where algorithm 1 updates one coordinate: the same fixed point.
+    References
+    ----------
+    Zhong et al., IdeFN, AAAI 2026, equations 5 to 7.
     """
     options = Options(max_iterations, tolerance, check_every, accelerate, domain)
     check_number("regularization", regularization, low=0, open_low=True)
@@ -93,15 +115,34 @@ def relaxed_partial_transport(
 
 @torch.no_grad()
 def pseudo_positives(plan: Plan, *, relabel: Literal["mass", "argmax"] = "mass") -> Tensor:
-    """Unclicked rows that a relaxed partial plan takes for false negatives, bool [U].
+    """Unclicked rows that a relaxed partial plan takes for false negatives, bool `[U]`.
 
-    relabel "mass": sum_{i <= P} pi_ij > pi_{P+1, j}, the positives together send column j more than the virtual row.
-    relabel "argmax": max_{i <= P} pi_ij > pi_{P+1, j}, a single positive does (the paper's letter). With many
-    positives the mass of a matched column is spread over several, and this finds few.
+    Parameters
+    ----------
+    plan
+        One of `relaxed_partial_transport`.
+    relabel
+        `"mass"`: sum_{i <= P} pi_ij > pi_{P+1, j}, the positives together send column j more than the virtual row.
+        `"argmax"`: max_{i <= P} pi_ij > pi_{P+1, j}, a single positive does (the paper's letter). With many positives
+        the mass of a matched column is spread over several, and this finds few.
 
-    Raises ValueError for a plan without a virtual row or an unknown `relabel`.
+    Returns
+    -------
+    Tensor
+        bool `[U]`.
 
-    Zhong et al., IdeFN, equations 13 and 14; "mass" is a deviation.
+    Raises
+    ------
+    ValueError
+        For a plan without a virtual row or an unknown `relabel`.
+
+    Notes
+    -----
+    `"mass"` is a deviation.
+
+    References
+    ----------
+    Zhong et al., IdeFN, AAAI 2026, equations 13 and 14.
     """
     check_choice("relabel", relabel, ("mass", "argmax"))
     if plan.virtual is None:

@@ -27,25 +27,46 @@ def sinkhorn(
 ) -> Plan:
     """Entropic optimal transport, argmin_pi <C, pi> + eps * KL(pi || Q) subject to pi 1 = a and pi^T 1 = b.
 
-    cost: C [P, U], finite; row_mass: a [P] and column_mass: b [U], not negative, of one total (equal to 1e-6, then b is
-    rescaled); regularization: eps > 0, in the units of the cost. Without a gradient; the plan is float64 [P, U].
-    prior: Q [P, U], not negative, the reference plan (default: 1 everywhere, entropic transport); where it is 0 so is
-    the plan. With the previous plan as prior this is one proximal step.
-
     The plan is diag(u) K diag(v), K = Q * exp(-C / eps), with u = a / (K v) and v = b / (K^T u) in turn, all at once;
-    it ends with v, so that the columns hold to rounding. Every check_every iterations the marginal error is looked at;
-    the iteration stops once it is at most `tolerance` (units of mass) or after max_iterations, and `Plan` says which.
+    it ends with v, so that the columns hold to rounding.
 
-    accelerate: every ninth iteration or later, where the error is looked at, extrapolate log u from the last nine
-    (Anderson's method, taken back where it does not help). The plan is the same, the iterations are far fewer where the
-    plain iteration is slow; False is the plain iteration.
-    domain: "auto" iterates on u and v in float64, folds them into K when they grow, and goes on with their logarithms
-    (some eight times slower) if they leave the range of float64 nevertheless; "log" begins there. On a device without
-    float64 (MPS) the log domain in float32 is all there is, the plan is float32, and the tolerance at least 1e-4.
+    Parameters
+    ----------
+    cost
+        C `[P, U]`, finite.
+    row_mass, column_mass
+        a `[P]` and b `[U]`, not negative, of one total (equal to 1e-6, then b is rescaled).
+    regularization
+        eps > 0, in the units of the cost.
+    prior
+        Q `[P, U]`, not negative, the reference plan (default: 1 everywhere, entropic transport); where it is 0 so is
+        the plan. With the previous plan as prior this is one proximal step.
+    max_iterations, tolerance, check_every
+        Every `check_every` iterations the marginal error is looked at; the iteration stops once it is at most
+        `tolerance` (units of mass) or after `max_iterations`, and `Plan` says which.
+    accelerate
+        Every ninth iteration or later, where the error is looked at, extrapolate log u from the last nine (Anderson's
+        method, taken back where it does not help). The plan is the same, the iterations are far fewer where the plain
+        iteration is slow; False is the plain iteration.
+    domain
+        `"auto"` iterates on u and v in float64, folds them into K when they grow, and goes on with their logarithms
+        (some eight times slower) if they leave the range of float64 nevertheless; `"log"` begins there. On a device
+        without float64 (MPS) the log domain in float32 is all there is, the plan is float32, and the tolerance at least
+        1e-4.
 
-    Raises ValueError for shapes that do not fit, values that are not finite, negative masses, unequal totals, a prior
-    that leaves a row or column of positive mass without support, and options out of range.
+    Returns
+    -------
+    Plan
+        Without a gradient; float64 `[P, U]`.
 
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, values that are not finite, negative masses, unequal totals, a prior that leaves a
+        row or column of positive mass without support, and options out of range.
+
+    References
+    ----------
     Cuturi, Sinkhorn Distances, NIPS 2013; folding: Schmitzer, Stabilized Sparse Scaling Algorithms for Entropy
     Regularized Transport Problems, SIAM J. Sci. Comput. 2019, algorithm 2.
     """
