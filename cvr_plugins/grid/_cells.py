@@ -38,7 +38,16 @@ def no_such(what: str, name: str, known: Iterable[str], verb: str) -> GridError:
 class Cell:
     """One run of a grid.
 
-    name: its folder's name; dimensions: dimension -> value; config: resolved; identity: what `identity_of` says of it.
+    Parameters
+    ----------
+    name : str
+        Its folder's name.
+    dimensions : mapping
+        Dimension -> value.
+    config : Config
+        Resolved.
+    identity : mapping
+        What `identity_of` says of it.
     """
 
     name: str
@@ -63,8 +72,23 @@ class Cell:
 def identity_of(config: Config) -> dict[str, Any]:
     """Return everything that may change a run's result, each thing in one spelling.
 
-    Method, architecture and backbone become `plugin:Name`, and every option of theirs is there with its value, also
-    where it is a default. Raises RegistryError for unknown names, OptionError for options that no part takes.
+    Parameters
+    ----------
+    config : Config
+        Of a run.
+
+    Returns
+    -------
+    dict
+        Method, architecture and backbone become `plugin:Name`, and every option of theirs is there with its value,
+        also where it is a default.
+
+    Raises
+    ------
+    RegistryError
+        For unknown names.
+    OptionError
+        For options that no part takes.
     """
     assembly = assemble(config["model"], **{part: config[part] for part in PARTS}, options=config.options)
     values = config.to_dict()

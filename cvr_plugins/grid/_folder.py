@@ -32,7 +32,7 @@ class GridFolder:
     - `results.csv`: a row per finished and failed cell, written whole as each run ends, made anew from `runs/` on
       resuming;
     - `errors/CELL.txt`: the traceback of a failed cell;
-    - `unfinished/`: what running cells write; emptied at each start.
+    - `unfinished/`: what running cells write; emptied at each start, as is what a kill left of the files above.
 
     Parameters
     ----------
@@ -118,6 +118,8 @@ class GridFolder:
         """
         self._check_dimensions(grid)
         shutil.rmtree(self.path / "unfinished", ignore_errors=True)
+        for left in [*self.path.glob(".*.results.csv"), *self.path.glob(".*.grid.json")]:
+            left.unlink()
         for name in ("runs", "unfinished"):
             (self.path / name).mkdir(exist_ok=True)
         cells = {cell.name: cell for cell in grid.cells}

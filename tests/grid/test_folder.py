@@ -54,11 +54,14 @@ def test_a_row_without_its_run_folder_is_run_again(finished_copy, grid):
     assert "Naive-2" not in rows
 
 
-def test_unfinished_runs_are_cleared_away(finished_copy, grid):
-    left = finished_copy / "unfinished" / "Naive-1.abc"
-    left.mkdir(parents=True)
+def test_what_a_kill_left_is_cleared_away(finished_copy, grid):
+    (finished_copy / "unfinished" / "Naive-1.abc").mkdir(parents=True)
+    files = [finished_copy / f".abc.{name}" for name in ("results.csv", "grid.json")]
+    for file in files:
+        file.touch()
     start(finished_copy, grid)
     assert list((finished_copy / "unfinished").iterdir()) == []
+    assert not any(file.exists() for file in files)
 
 
 def test_added_cells_are_to_run(finished_copy, source):
