@@ -28,7 +28,7 @@ METRICS = (
 def table(folder: Path) -> str:
     """Return the Markdown table of a grid's folder with its notes, without a title."""
     results = Results.read(folder)
-    text = to_markdown([summary_table(results, Layout.of(results), METRICS)])
+    text = to_markdown(summary_table(results, Layout.of(results), METRICS))
     return text.split("\n", 2)[2]
 
 

@@ -14,17 +14,10 @@ import pytest
 from scipy import stats
 
 from cvr_plugins.grid import GridError
-from cvr_plugins.grid.reports import (
-    Layout,
-    Request,
-    Results,
-    difference_tables,
-    render,
-    summary_table,
-    to_html,
-    write_report,
-)
+from cvr_plugins.grid.reports import Layout, Request, Results, render, summary_table, write_report
 from cvr_plugins.grid.reports._statistics import difference_of, holm
+from cvr_plugins.grid.reports._tables import difference_tables
+from cvr_plugins.grid.reports._text import to_html
 
 AUC, LOSS, CALIBRATION = "cvr/entire/auc", "cvr/entire/log_loss", "cvr/entire/calibration"
 
@@ -323,16 +316,16 @@ def test_html_holds_tables_and_plots_and_needs_no_other_file(finished_grid):
 
 
 def test_html_of_names_is_escaped(two_methods):
-    text = to_html([summary(two_methods, [AUC])])
+    text = to_html(summary(two_methods, [AUC]))
     assert "it_broke &amp; &lt;b&gt;burnt&lt;/b&gt;" in text
     assert "<td><strong>0.6550 ± 0.0071</strong></td>" in text
 
 
-def test_html_without_matplotlib_says_what_to_install(two_methods, monkeypatch):
+def test_html_without_matplotlib_says_what_to_install(finished_grid, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(GridError, match=r"pip install 'cvr-plugins\[report\]'"):
-        write_report(two_methods, Request(), ["md", "html"])
-    assert not (two_methods / "report.md").exists()
+        write_report(finished_grid, Request(), ["md", "html"], tmp_path)
+    assert not (tmp_path / "report.md").exists()
 
 
 def test_files_are_written_beside_the_results_or_where_asked(two_methods, tmp_path):

@@ -2,8 +2,8 @@
 
 from cvr_plugins.grid.reports._layout import Layout
 from cvr_plugins.grid.reports._results import Results, choose
-from cvr_plugins.grid.reports._tables import Table, difference_tables, summary_table
-from cvr_plugins.grid.reports._text import to_html, to_latex, to_markdown
+from cvr_plugins.grid.reports._tables import summary_table
+from cvr_plugins.grid.reports._text import to_markdown
 from cvr_plugins.grid.reports._write import FORMATS, Request, render, write_report
 
 __all__ = [
@@ -11,13 +11,9 @@ __all__ = [
     "Layout",
     "Request",
     "Results",
-    "Table",
     "choose",
-    "difference_tables",
     "render",
     "summary_table",
-    "to_html",
-    "to_latex",
     "to_markdown",
     "write_report",
 ]

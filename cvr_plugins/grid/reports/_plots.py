@@ -23,17 +23,6 @@ _COLOURS = 10
 _WIDEST_LEGEND = 4
 
 
-def require_matplotlib() -> None:
-    """Raise GridError, saying how to install it, unless matplotlib can be imported."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise GridError(
-            "The HTML report draws its plots with matplotlib, which is not installed: "
-            "pip install 'cvr-plugins[report]', or choose --format md or tex."
-        ) from error
-
-
 def calibration_plot(results: Results, layout: Layout, target: str) -> str | None:
     """Draw the reliability curves of "task/space", a panel per row and a line per run.
 
@@ -143,9 +132,15 @@ def _panels(
     """A panel for each label with what is drawn of its content."""
     if not content:
         return None
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise GridError(
+            "The HTML report draws its plots with matplotlib, which is not installed: "
+            "pip install 'cvr-plugins[report]', or choose --format md or tex."
+        ) from error
 
     across = min(_ACROSS, len(content))
     down = math.ceil(len(content) / across)

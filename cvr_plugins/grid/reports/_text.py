@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -34,22 +34,8 @@ _LATEX = str.maketrans(
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
-def to_markdown(tables: Iterable[Table]) -> str:
+def to_markdown(table: Table) -> str:
     """Return GitHub-flavoured Markdown; a block's names stand in its first row only."""
-    return "\n".join(map(_markdown_table, tables))
-
-
-def to_latex(tables: Iterable[Table]) -> str:
-    """Return LaTeX tables for the package booktabs, all text escaped."""
-    return "% Needs \\usepackage{booktabs}.\n" + "\n".join(map(_latex_table, tables))
-
-
-def to_html(tables: Iterable[Table]) -> str:
-    """Return HTML tables, all text escaped."""
-    return "\n".join(map(_html_table, tables))
-
-
-def _markdown_table(table: Table) -> str:
     text, _ = _names_as_columns(table, _marked(table, _md, "**{}**"))
     names = table.text.index.nlevels
     rule = ["---"] * names + ["---:"] * (text.shape[1] - names)
@@ -57,7 +43,8 @@ def _markdown_table(table: Table) -> str:
     return "\n".join([f"**{_md(table.title)}**", "", *rows, "", *(f"- {_md(note)}" for note in table.notes), ""])
 
 
-def _latex_table(table: Table) -> str:
+def to_latex(table: Table) -> str:
+    """Return a LaTeX table for the package booktabs, all text escaped."""
     text, begins = _names_as_columns(table, _marked(table, _latex, r"\textbf{{{}}}"))
     names = table.text.index.nlevels
     text.iloc[begins, 0] = "\\midrule\n" + text.iloc[begins, 0]
@@ -70,7 +57,8 @@ def _latex_table(table: Table) -> str:
     return made
 
 
-def _html_table(table: Table) -> str:
+def to_html(table: Table) -> str:
+    """Return an HTML table, all text escaped."""
     text = _marked(table, html.escape, "<strong>{}</strong>")
     notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
     return f"<h2>{html.escape(table.title)}</h2>\n{text.to_html(escape=False, border=0)}\n<ul>\n{notes}\n</ul>"

@@ -90,8 +90,6 @@ def render(results: Results, request: Request, formats: Sequence[str]) -> dict[s
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise GridError(f"Unknown report format {unknown[0]!r}; there are {', '.join(FORMATS)}.")
-    if "html" in formats:
-        _plots.require_matplotlib()
     if request.chosen:
         results = choose(results, request.chosen)
     metrics = _metrics(results, request.metrics)
@@ -99,8 +97,8 @@ def render(results: Results, request: Request, formats: Sequence[str]) -> dict[s
     tables = [summary_table(results, layout, metrics, digits=request.digits)]
     tables += difference_tables(results, layout, metrics, request.baseline, digits=request.digits)
     made = {
-        "md": lambda: to_markdown(tables),
-        "tex": lambda: to_latex(tables),
+        "md": lambda: "\n".join(map(to_markdown, tables)),
+        "tex": lambda: "\n".join(["% Needs \\usepackage{booktabs}.", *map(to_latex, tables)]),
         "html": lambda: _html(results, layout, tables),
     }
     return {name: made[name]() for name in formats}
@@ -173,7 +171,8 @@ def _html(results: Results, layout: Layout, tables: Sequence[Table]) -> str:
         for caption, drawn in plots
         if drawn is not None
     )
+    content = "\n".join([*map(to_html, tables), pictures])
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{to_html(tables)}\n{pictures}\n</body>\n</html>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{content}\n</body>\n</html>\n"
     )
