@@ -1,35 +1,83 @@
 """A throw-away virtual environment for plugins, in which all that is installed here can be imported."""
 
+import contextlib
+import importlib
 import importlib.util
+import json
+import multiprocessing
 import os
+import signal
+import site
+import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
+
+IMPORTED = (
+    "pytest",
+    "torch._dynamo",
+    "cvr_plugins.cli",
+    "cvr_plugins.grid",
+    "cvr_plugins.rechub",
+    "cvr_plugins.testing",
+)
+CLIENT = """
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect({address!r})
+    told = {{"module": {module!r}, "arguments": sys.argv, "folder": os.getcwd(), "variables": dict(os.environ)}}
+    told |= {{"interpreter": {interpreter!r}, "packages": {packages!r}}}
+    message = json.dumps(told).encode()
+    socket.send_fds(connection, [len(message).to_bytes(8, "big")], [0, 1, 2])
+    connection.sendall(message)
+    sys.exit(int(connection.recv(8) or 70))
+"""
+
+
+class Workshop:
+    """A process that has imported what programs of all environments import, and forks itself for each run of one.
+
+    A program starts in a moment, then, instead of importing torch once more; what an environment has installed is
+    found and imported anew in each run.
+    """
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.address = os.path.join(self._folder.name, "workshop")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+        command = [sys.executable, __file__, self.address]
+        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout.readline() == "open\n", "the workshop did not start"
+
+    def close(self):
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+        self._folder.cleanup()
 
 
 class PluginEnvironment:
     """The environment in a new `folder`, with the programs `python`, `pip`, `pytest` and `cvr-plugins`.
 
     Its `pip` installs without dependencies, which are all there, and without the network where hatchling is installed.
+    `pytest` and `cvr-plugins` run in `workshop`.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, workshop):
         self.bin = folder / "bin"
         self.interpreter = str(self.bin / "python")
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        site = Path(self.python("-c", code).stdout.strip())
+        self.packages = Path(self.python("-c", code).stdout.strip())
         # addsitedir and not a bare path, which would leave out what is installed as editable.
         packages = sysconfig.get_path("purelib")
-        (site / "packages.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
-        # With a guard, since worker processes import the program that started them.
-        start = "from {} import {} as main\nimport sys\nif __name__ == '__main__':\n    sys.exit(main())\n"
-        for name, module, function in (
-            ("cvr-plugins", "cvr_plugins.cli", "main"),
-            ("pytest", "pytest", "main"),
-        ):
-            self._program(name, f"#!{self.interpreter}\n{start.format(module, function)}")
+        (self.packages / "packages.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
+        told = {"address": workshop.address, "interpreter": self.interpreter, "packages": str(self.packages)}
+        for name, module in (("cvr-plugins", "cvr_plugins.cli"), ("pytest", "pytest")):
+            self._program(name, f"#!{self.interpreter} -IS\n{CLIENT.format(module=module, **told)}")
         # Not PIP_NO_DEPS, which would also leave the build backend without its dependencies.
         pip = f'exec "{sys.executable}" -m pip --python "{self.interpreter}"'
         self._program("pip", f'#!/bin/sh\ntest "$1" != install || set -- "$@" --no-deps\n{pip} "$@"\n')
@@ -54,6 +102,8 @@ class PluginEnvironment:
     def run(self, *command, code=0, env=None, **options):
         """Run a program; raises AssertionError unless it exits with `code`."""
         environment = {**self.variables, **(env or {})}
+        own = self.bin / command[0]
+        command = [str(own) if own.exists() else command[0], *command[1:]]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=550, check=False, env=environment, **options
         )
@@ -61,13 +111,72 @@ class PluginEnvironment:
         return done
 
     def python(self, *arguments, **options):
-        """Run its Python."""
+        """Run its Python, a process of its own."""
         return self.run(self.interpreter, *arguments, **options)
 
-    def install(self, folder):
-        """Install the distribution in `folder`."""
-        self.run(str(self.bin / "pip"), "install", "--quiet", str(folder))
+    def install(self, *folders):
+        """Install the distributions in `folders`."""
+        self.run("pip", "install", "--quiet", *map(str, folders))
 
-    def uninstall(self, distribution):
-        """Uninstall a distribution."""
-        self.run(str(self.bin / "pip"), "uninstall", "--quiet", "--yes", distribution)
+    def uninstall(self, *distributions):
+        """Uninstall distributions."""
+        self.run("pip", "uninstall", "--quiet", "--yes", *distributions)
+
+
+def serve(address):
+    """Import what takes long, then run what is asked for at `address`, each in a fork of its own."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    if importlib.util.find_spec("recbole"):
+        importlib.import_module("cvr_plugins.recbole.running.runner")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        print("open", flush=True)
+        # So that nobody need wait for the forks.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                if os.fork() == 0:
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    connection.sendall(str(_run(connection)).encode())
+                    os._exit(0)
+
+
+def _run(connection):
+    """Run the program that is asked for; return its exit code."""
+    length, descriptors, *_ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as stream:
+        told = json.loads(stream.read(int.from_bytes(length, "big")))
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["variables"])
+    sys.argv, sys.executable = told["arguments"], told["interpreter"]
+    sys.dont_write_bytecode = True
+    multiprocessing.set_executable(sys.executable)
+    importlib.invalidate_caches()
+    site.addsitedir(told["packages"])
+    code = 0
+    try:
+        code = _code(importlib.import_module(told["module"]).main())
+    except SystemExit as ended:
+        code = _code(ended.code)
+    except Exception as error:  # noqa: BLE001 - any that Python would show
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
+
+
+def _code(ended):
+    return ended if isinstance(ended, int) else int(ended is not None)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from plugin_environment import PluginEnvironment
+from plugin_environment import PluginEnvironment, Workshop
 from write_readme import shape
 
 FOLDER = Path(__file__).resolve().parent / "plugin_template"
@@ -64,9 +64,9 @@ def written(found, folder, environment):
     return f"{found['begin']}\n{checks_table()}\n\n{found['end']}"
 
 
-def rewritten(text):
+def rewritten(text, workshop):
     with tempfile.TemporaryDirectory() as temporary:
-        environment = PluginEnvironment(Path(temporary) / "venv")
+        environment = PluginEnvironment(Path(temporary) / "venv", workshop)
         folder = Path(temporary) / "here"
         shutil.copytree(FOLDER, folder / "plugin_template", ignore=shutil.ignore_patterns("__pycache__"))
         page = PIECE.sub(lambda found: written(found, folder, environment), text)
@@ -79,10 +79,11 @@ def main():
     parser.add_argument("pages", nargs="*", default=PAGES, help=f"of {', '.join(PAGES)}; all of them if none is named")
     arguments = parser.parse_args()
     changed = False
+    workshop = Workshop()
     for name in arguments.pages:
         page = FOLDER / name
         before = page.read_text(encoding="utf-8")
-        after = rewritten(before)
+        after = rewritten(before, workshop)
         if not arguments.check:
             page.write_text(after, encoding="utf-8")
             continue
@@ -91,6 +92,7 @@ def main():
         if old != new:
             changed = True
             print("\n".join(difflib.unified_diff(old, new, name, "today", lineterm="")))
+    workshop.close()
     return int(changed)
 
 

@@ -90,12 +90,19 @@ def shop_run(shop, tmp_path_factory) -> Path:
     return run(shop.config, folder=tmp_path_factory.mktemp("finished") / "run").folder
 
 
+@pytest.fixture(scope="session")
+def _environments():
+    """What makes virtual environments, and the process that their programs run in."""
+    found = runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "plugin_environment.py"))
+    workshop = found["Workshop"]()
+    yield lambda folder: found["PluginEnvironment"](folder, workshop)
+    workshop.close()
+
+
 @pytest.fixture(scope="module")
-def plugin_environment(tmp_path_factory) -> Any:
+def plugin_environment(_environments, tmp_path_factory) -> Any:
     """A throw-away virtual environment to install plugins into."""
-    file = Path(__file__).resolve().parents[1] / "examples" / "plugin_environment.py"
-    environment = runpy.run_path(str(file))["PluginEnvironment"]
-    return environment(tmp_path_factory.mktemp("environment") / "venv")
+    return _environments(tmp_path_factory.mktemp("environment") / "venv")
 
 
 @pytest.fixture

@@ -39,18 +39,16 @@ def test_a_generated_distribution_passes_its_own_tests_once_installed_and_fails_
         assert f"{name} 0.1.0" in " ".join(listed.split())
         (line,) = [line for line in listed.splitlines() if line.startswith(name)]
         assert " ok " in line
-        done = plugin_environment.python(
-            "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", cwd=tmp_path / name
-        )
+        done = plugin_environment.run("pytest", "-q", "-o", "addopts=", cwd=tmp_path / name)
         assert " passed" in done.stdout
         assert "skipped" not in done.stdout
         file, right, wrong = MISTAKES[kind]
         module = tmp_path / name / name.replace("-", "_") / file
         assert module.read_text().count(right) == 1
         module.write_text(module.read_text().replace(right, wrong))
-        done = plugin_environment.python(
-            "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", cwd=tmp_path / name, code=1
-        )
+        # The source as it stands now, and not the one that was installed.
+        changed = ["-o", "addopts=", "-o", "pythonpath=."]
+        done = plugin_environment.run("pytest", "-q", "-x", *changed, cwd=tmp_path / name, code=1)
         assert "1 failed" in done.stdout
     finally:
         plugin_environment.uninstall(name)
