@@ -15,5 +15,5 @@ def check_labels(method: str, needs: Iterable[str], labels: Labels) -> None:
     if missing is not None:
         raise ValueError(
             f"{method} needs the label column {missing!r}; got {', '.join(map(repr, available))}. "
-            f"Add it to label_columns (torch-rechub) or set {missing.upper()}_FIELD (RecBole)."
+            f"Add it to label_columns (CVRTrainer) or set {missing.upper()}_FIELD (a configuration)."
         )

@@ -13,7 +13,7 @@ from cvr_plugins.contracts import Objective
 from cvr_plugins.metrics import DEFAULT_METRICS
 from cvr_plugins.plugins import registry
 from cvr_plugins.rechub.trainer_options import checked_device
-from cvr_plugins.training.columns import PROPENSITY, propensity_model
+from cvr_plugins.training.columns import propensity_model
 from cvr_plugins.training.watch import Watch
 
 
@@ -40,11 +40,6 @@ class Plan:
     objective: Objective
     metrics: tuple[str, ...]
     device: torch.device
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Labels of the log that the method is trained on."""
-        return tuple(name for name in self.objective.needs if name != PROPENSITY)
 
 
 def plan(config: Config) -> Plan:

@@ -21,7 +21,7 @@ from cvr_plugins.rechub.plan import Plan, plan
 from cvr_plugins.rechub.trainer import CVRTrainer
 from cvr_plugins.training import run_folder
 from cvr_plugins.training.checkpoint import save_checkpoint
-from cvr_plugins.training.columns import PROPENSITY, fitted_propensities, seen_features
+from cvr_plugins.training.columns import PROPENSITY, check_needs, fitted_propensities, seen_features
 from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.optimisers import learner_class, scheduler_class
@@ -127,7 +127,7 @@ class _Data:
 
 def _read(planned: Plan, log: FunnelLog) -> _Data:
     config = planned.config
-    _check_needs(planned, log)
+    check_needs(planned.method, planned.objective.needs, [*log.schema.labels, PROPENSITY])
     ratios, by = split_arguments(config["eval_args"])
     parts = dict(zip(("train", "valid", "test"), split(log, ratios=ratios, by=by, seed=config["seed"]), strict=True))
     notes = (*log.notes, *check_parts(*parts.values()))
@@ -153,16 +153,6 @@ def _read(planned: Plan, log: FunnelLog) -> _Data:
 def _new_folder(config: Config) -> Path:
     name = run_folder.default_name(config["model"], config["dataset"])
     return run_folder.unused(Path(config["checkpoint_dir"]) / name)
-
-
-def _check_needs(planned: Plan, log: FunnelLog) -> None:
-    has = log.schema.labels
-    for label in planned.needs:
-        if label not in has:
-            raise ConfigError(
-                f"{planned.method} is trained on the label {label!r}, and log {log.name!r} has {', '.join(has)} only. "
-                f"Name its column with {label.upper()}_FIELD, or choose another method or data set."
-            )
 
 
 def _loader(

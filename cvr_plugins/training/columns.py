@@ -52,7 +52,7 @@ def check_needs(method: str, needs: Iterable[str], names: Sequence[str]) -> None
         if label not in names:
             raise ConfigError(
                 f"{method} needs the label column {label!r}; got {', '.join(map(repr, names)) or 'none'}. Add it to "
-                f"label_columns (torch-rechub) or set {label.upper()}_FIELD (RecBole)."
+                f"label_columns (CVRTrainer) or set {label.upper()}_FIELD (a configuration)."
             )
 
 

@@ -81,8 +81,8 @@ class Watch:
             if wanted and column not in columns:
                 raise TrainingError(
                     f"The validation metric {self.key} needs the label column {column!r}; the validation data have "
-                    f"{', '.join(columns)}. Add it to label_columns (torch-rechub) or set {column.upper()}_FIELD "
-                    "(RecBole), or watch another with valid_metric."
+                    f"{', '.join(columns)}. Add it to label_columns (CVRTrainer) or set {column.upper()}_FIELD "
+                    "(a configuration), or watch another with valid_metric."
                 )
         if groups is None and registry().metric(self.metric).needs_groups:
             raise TrainingError(

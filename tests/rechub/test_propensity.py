@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -14,23 +15,23 @@ from torch_rechub.basic.features import SparseFeature
 from cvr_plugins.config import ConfigError
 from cvr_plugins.data import DataError
 from cvr_plugins.methods import METHODS
+from cvr_plugins.propensities import PROPENSITIES
 from cvr_plugins.rechub import CVRTrainer, MultiIPW, TensorLoader, run
 
 ALONE = {"train_ctr": False, "lambda_ctcvr": 0.0}
 
 
+FITTED = [name for name in PROPENSITIES if name != "column"]
 WEIGHTED = [method.name for method in METHODS if "propensity" in inspect.signature(method.objective).parameters]
 
 
-@pytest.mark.parametrize("model", WEIGHTED)
-def test_every_weighting_method_takes_every_propensity(model, shop, tmp_path):
-    assert {"ESCM2_IPS", "MultiIPW", "ESCM2_DR", "MultiDR", "DR_JL", "MRDR", "DCMT", "AdapSL"} <= set(WEIGHTED)
-    for name in ("logistic_ids", "logistic_features", "uniform"):
-        result = run({**shop.config, "model": model, "propensity": name, "epochs": 1}, folder=tmp_path / name)
-        assert np.isfinite(result.report.values["cvr/click/auc"])
-        (note,) = [note for note in result.notes if note.startswith("Propensity")]
-        assert note.startswith(f"Propensity {name}: mean 0.4")
-        assert note in json.loads((tmp_path / name / "metrics.json").read_text())["notes"]
+@pytest.mark.parametrize(("model", "name"), list(zip(WEIGHTED, cycle(FITTED), strict=False)))
+def test_a_weighting_method_takes_any_propensity(model, name, shop, tmp_path):
+    result = run({**shop.config, "model": model, "propensity": name, "epochs": 1}, folder=tmp_path / name)
+    assert np.isfinite(result.report.values["cvr/click/auc"])
+    (note,) = [note for note in result.notes if note.startswith("Propensity")]
+    assert note.startswith(f"Propensity {name}: mean 0.4")
+    assert note in json.loads((tmp_path / name / "metrics.json").read_text())["notes"]
 
 
 def test_the_propensity_changes_what_is_learnt_and_its_options_change_the_propensity(shop, tmp_path):

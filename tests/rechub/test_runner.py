@@ -223,7 +223,7 @@ BEFORE_TRAINING = [
     (
         {"model": "ESM2", "ACTION_FIELD": None, "drop_columns": ["note", "cart"]},
         ConfigError,
-        "ESM2 is trained on the label 'action', and log 'shop' has click, conversion only. Name its column with",
+        "ESM2 needs the label column 'action'; got 'click', 'conversion'.* set ACTION_FIELD",
     ),
     (
         {"valid_metric": "cvr/oracle/auc", "COUNTERFACTUAL_FIELD": None, "drop_columns": ["note", "truth"]},

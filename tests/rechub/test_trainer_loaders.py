@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch_rechub.utils.data import PredictDataset, TorchDataset
 
 from cvr_plugins.objectives import Naive as NaiveObjective
-from cvr_plugins.rechub import Naive, TrainingError
+from cvr_plugins.rechub import TrainingError
 from cvr_plugins.rechub.loaders import RowBuffer
 
 ORDER = ("conversion", "click", "ctcvr")
@@ -183,16 +183,3 @@ def test_a_loader_that_runs_dry_is_an_error(trainer, loader, log, stock_loader):
         made.predict(made.model, [])
     with pytest.raises(ValueError, match="Evaluation needs labels"):
         made.evaluate(made.model, DataLoader(PredictDataset(data.x), batch_size=8))
-
-
-@pytest.mark.parametrize("batch_size", [1, 299])
-def test_batches_of_one_row_are_finite(batch_size, trainer, loader):
-    history = trainer(n_epoch=1).fit(loader(300 if batch_size > 1 else 12, batch_size=batch_size), loader(seed=1))
-    assert all(np.isfinite(value) for value in history.records[0].losses.values())
-
-
-def test_a_batch_without_a_click_is_finite(trainer, build, loader):
-    data = loader(64)
-    data._labels.zero_()
-    history = trainer(build(Naive), n_epoch=1).fit(data)
-    assert history.records[0].losses["cvr"] == 0.0

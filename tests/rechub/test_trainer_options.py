@@ -110,34 +110,6 @@ def test_schedulers_may_step_once_per_batch(trainer, loader):
     assert found == pytest.approx(expected[4::5])
 
 
-@pytest.mark.parametrize(
-    ("metric", "values", "expected"),
-    [
-        ("cvr/click/auc", [0.6, 0.7, 0.7, 0.7, 0.8], [1.0, 1.0, 1.0, 1.0, 0.1]),
-        ("ctcvr/entire/log_loss", [0.6, 0.7, 0.7, 0.5, 0.4], [1.0, 1.0, 1.0, 0.1, 0.1]),
-    ],
-)
-def test_a_plateau_is_one_of_the_watched_metric_in_its_direction(metric, values, expected, build, loader):
-    class Scripted(CVRTrainer):
-        def evaluate(self, model, data_loader):
-            report = super().evaluate(model, data_loader)
-            report.values[metric] = next(scripted)
-            return report
-
-    scripted = iter(values)
-    made = Scripted(
-        build(),
-        n_epoch=5,
-        model_path=None,
-        progress=False,
-        valid_metric=metric,
-        optimizer_params={"lr": 1.0},
-        scheduler_fn=ReduceLROnPlateau,
-        scheduler_params={"patience": 1, "threshold": 0.0},
-    )
-    assert rates(made.fit(loader(), loader(seed=1))) == pytest.approx(expected)
-
-
 def test_regularization_is_the_parents(build, loader, trainer):
     strengths = {"embedding_l1": 1e-3, "embedding_l2": 2e-3, "dense_l1": 3e-3, "dense_l2": 4e-3}
     model, plain = build(Naive), build(Naive)

@@ -14,12 +14,12 @@ import torch
 
 from cvr_plugins import Labels, Weighting
 from cvr_plugins.config import ConfigError, resolve
+from cvr_plugins.plugins import registry
 from cvr_plugins.rechub import CVRTrainer, TrainingError, model_class
 from cvr_plugins.rechub.runner import run
 from cvr_plugins.rechub.scoring import TrainedRun
 
-WEIGHTINGS = ("fixed", "dynamic", "dwa", "dtp")
-METHODS = ("Naive", "ESMM", "ESCM2_IPS", "ESCM2_DR", "DR_JL", "DCMT", "ESM2", "NISE", "IdeFN")
+WEIGHTINGS = [entry.name for entry in registry().entries("weighting")]
 
 
 @pytest.fixture
@@ -44,11 +44,9 @@ def trainer():
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("name", METHODS)
-def test_every_weighting_trains_every_method_and_stays_finite(name, weighting, method, trainer, loader):
-    model = method(name, weighting)
-    extra = ("action",) if name == "ESM2" else ()
-    history = trainer(model).fit(loader(300, shuffle=True, extra=extra), loader(200, seed=1, extra=extra))
+def test_the_factors_of_a_weighting_are_in_the_history(weighting, method, trainer, loader):
+    model = method("ESMM", weighting)
+    history = trainer(model).fit(loader(300, shuffle=True), loader(200, seed=1))
     assert len(history.records) == 4
     for record in history.records:
         assert all(math.isfinite(value) for value in [*record.losses.values(), *record.factors.values()])
@@ -85,38 +83,6 @@ def test_losses_are_reported_before_and_factors_beside_them(method, trainer, loa
     assert record.factors == pytest.approx({"cvr": means.pop("factor")}, rel=1e-5)
     assert record.losses == pytest.approx(means, rel=1e-5)
     assert trainer(method("ESMM"), n_epoch=1).fit(data).records[0].factors == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "weighting"), [("NISE", None), ("DR_JL", "dynamic"), ("ESMM", "dtp"), ("DCMT", "dwa")]
-)
-def test_a_step_minimises_the_weighted_losses_phase_by_phase(name, weighting, method, trainer, loader):
-    """Equal to a hand-written loop over phases."""
-    model, plain = method(name, weighting), method(name, weighting)
-    trainer(model, n_epoch=1).fit(loader(500))
-    phases = plain.objective.phases
-    optimizers = [torch.optim.Adam(plain.parameters_for(phase), lr=0.01, fused=True) for phase in phases]
-    plain.train()
-    for x, ys in loader(500):
-        y = Labels(ys[:, 0], ys[:, 1])
-        for phase, optimizer in zip(phases, optimizers, strict=True):
-            out = plain.outputs(x)
-            terms = plain.objective.loss(out, y)
-            losses = {
-                task: sum(terms[name].detach() for name in names if name in terms)
-                for task, names in (("ctr", plain.objective.ctr_terms), ("cvr", plain.objective.cvr_terms))
-            }
-            factors = plain.weighting.factors(losses)
-            of = {name: factors.get("ctr", 1.0) for name in plain.objective.ctr_terms}
-            of |= {name: factors.get("cvr", 1.0) for name in plain.objective.cvr_terms}
-            loss = sum(of.get(name, 1.0) * terms[name] for name in phase.terms or terms)
-            plain.zero_grad()
-            loss.backward(inputs=plain.parameters_for(phase))
-            optimizer.step()
-        with torch.no_grad():
-            plain.weighting.after_batch(losses, plain.objective.predict(out), y)
-    for (key, found), expected in zip(model.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8, msg=key)
 
 
 def test_loss_terms_are_what_is_minimised(method, loader):
@@ -167,9 +133,9 @@ def epochs(made, data, numbers) -> list[dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
-@pytest.mark.parametrize("weighting", ["dwa", "dtp", "dynamic"])
-def test_a_resumed_run_equals_an_uninterrupted_one(weighting, stop, method, trainer, loader, weights, same, tmp_path):
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_a_resumed_run_equals_an_uninterrupted_one(weighting, method, trainer, loader, weights, same, tmp_path):
+    stop = 2
     data = loader(600, shuffle=True)
     whole, first, resumed = (trainer(method("NISE", weighting), optimizer_params={"lr": 0.05}) for _ in range(3))
     expected = epochs(whole, data, range(5))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from cvr_plugins import CVRModel, Objective, Phase
 from cvr_plugins.assembly import assemble
-from cvr_plugins.config import ConfigError
 from cvr_plugins.functional import bce
-from cvr_plugins.learners import LEARNERS, SCHEDULERS
 from cvr_plugins.methods import METHODS
 from cvr_plugins.testing._log import Encoder, simulate
-from cvr_plugins.training.loop import EpochSums, Loop
-from cvr_plugins.training.optimisers import learner_class, make_optimizers, make_schedulers, scheduler_class
+from cvr_plugins.training.loop import EpochSums
 from cvr_plugins.training.step import Stepper, TrainingError
 
 
@@ -88,15 +84,6 @@ def test_outputs_penalty_and_update_are_the_callers(model, batch):
     assert 0 < own < len(list(made.parameters()))
 
 
-def test_a_phase_that_sums_what_there_is_not_is_an_error(model, batch):
-    class Wrong(InTurns):
-        phases = (Phase("a", terms=("ctcvr",)),)
-
-    made = model(Wrong())
-    with pytest.raises(TrainingError, match=r"Wrong: phase 'a' sums the loss term 'ctcvr', which loss\(\) did not ret"):
-        stepper(made).train_batch(batch.x, batch.y)
-
-
 def test_the_sums_of_an_epoch_are_means_of_its_batches(model, batch):
     made = model(InTurns(), weighting="dynamic")
     sums = EpochSums(made, name="InTurns", epoch=3, device=torch.device("cpu"))
@@ -120,48 +107,3 @@ def test_every_method_can_be_trained_without_a_framework(batch):
         step = stepper(made, lr=0.01).train_batch(batch.x, batch.y)
         assert step.terms
         assert step.loss.isfinite()
-
-
-def test_a_loop_reports_an_epoch_and_ends_it(model, batch):
-    made = model(InTurns(), weighting="dynamic")
-    steps = optimizers(made)
-    schedulers = make_schedulers(steps, ExponentialLR, {"gamma": 0.5}, watched="ctr/entire/auc", direction="max")
-    loop = Loop(made, steps, name="InTurns", plugin="acme", device=torch.device("cpu"), schedulers=schedulers)
-    trained = loop.train_epoch([(batch.x, batch.y)] * 2, 0)
-    assert set(trained.values("train")) >= {"train/ctr", "train/cvr", "factor/cvr"}
-    assert trained.loss == pytest.approx(2 * sum(trained.losses.values()), rel=0.5)
-    assert loop.begins_anew()
-    assert not loop.begins_anew()
-    loop.end_epoch(0, None)
-    assert [each.param_groups[0]["lr"] for each in steps] == [0.05, 0.05]
-    with pytest.raises(TrainingError, match="no batch in epoch 1"):
-        loop.train_epoch([], 1)
-    made.objective.loss = None
-    with pytest.raises(TrainingError, match=r"InTurns \(plugin acme\): training raised TypeError"):
-        loop.train_epoch([(batch.x, batch.y)], 1)
-
-
-def test_a_plateau_follows_the_watched_metric_and_needs_one(model):
-    made = model(InTurns())
-    steps = optimizers(made)
-    schedulers = make_schedulers(steps, ReduceLROnPlateau, {"patience": 0}, watched="ctr/entire/auc", direction="max")
-    loop = Loop(made, steps, name="InTurns", plugin=None, device=torch.device("cpu"), schedulers=schedulers)
-    for value in (0.5, 0.6, None):
-        loop.end_epoch(0, value)
-    assert steps[0].param_groups[0]["lr"] == 0.1
-    loop.end_epoch(0, 0.55)
-    assert steps[0].param_groups[0]["lr"] == pytest.approx(0.01)
-    loop.check_validated(True)
-    with pytest.raises(ConfigError, match="ReduceLROnPlateau follows the validation metric"):
-        loop.check_validated(False)
-
-
-def test_every_name_of_the_tables_makes_one(model):
-    made = model(InTurns())
-    for name in LEARNERS:
-        assert len(make_optimizers(made, learner_class(name), {"lr": 0.1})) == 2
-    for name in SCHEDULERS:
-        assert issubclass(scheduler_class(name), torch.optim.lr_scheduler.LRScheduler)
-    assert scheduler_class(None) is None
-    with pytest.raises(ConfigError, match=r"learner must be one of adam, .*; got 'adamm'. Did you mean adam"):
-        learner_class("adamm")

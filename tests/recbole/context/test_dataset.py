@@ -168,7 +168,7 @@ def test_several_actions_are_merged_with_or(prepare, batch):
 
 
 def test_a_method_says_which_label_it_lacks(prepare):
-    message = r"ESM2 needs the label column 'action'; got 'click', 'conversion'\. .* set ACTION_FIELD \(RecBole\)"
+    message = r"ESM2 needs the label column 'action'; got 'click', 'conversion'\. .* set ACTION_FIELD"
     with pytest.raises(ConfigError, match=message):
         prepare(models.ESM2, ACTION_FIELD=None, drop_columns=["cart", "wish"])
 

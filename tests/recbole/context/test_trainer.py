@@ -77,10 +77,9 @@ class Growing(TwoPhases):
         return True
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_and_is_evaluated_in_every_space(method, prepare):
+def test_a_method_learns_and_is_evaluated_in_every_space(prepare):
     metrics = [f"{space}/{metric}" for space in SPACES for metric in ("auc", "log_loss")]
-    run = prepare(models.model_class(method), epochs=8, metrics=metrics)
+    run = prepare(models.ESMM, epochs=8, metrics=metrics)
     assert type(run.trainer) is MethodTrainer
     score, best = run.trainer.fit(run.train, run.valid)
     result = run.trainer.evaluate(run.test)
@@ -92,28 +91,12 @@ def test_every_method_learns_and_is_evaluated_in_every_space(method, prepare):
     assert set(records[-1].metrics) == set(metrics)
 
 
-def test_phases_step_one_after_another_and_move_what_they_declare(prepare, spied):
-    run = prepare(class_of(TwoPhases), epochs=1, clip_grad_norm={"max_norm": 1e-12})
-    assert len(run.trainer.loop.optimizers) == 2
+def test_learner_learning_rate_and_weight_decay_reach_every_phase(prepare):
+    run = prepare(class_of(TwoPhases), learner="adagrad", learning_rate=0.3, weight_decay=0.01)
     assert run.trainer.optimizer is run.trainer.loop.optimizers[0]
-    seen = spied(run.model.core.objective)
-    total = run.trainer._train_epoch(run.train, 0)
-    assert len(seen) == 2 * len(run.train)
-    # Each phase minimises one term; the second sees what the first has moved.
-    expected = sum(first["ctr"] + second["cvr"] for first, second in zip(seen[::2], seen[1::2], strict=True))
-    assert total == pytest.approx(expected, rel=1e-5)
-    (record,) = run.trainer.history.records
-    assert record.diagnostics == {"clicks": run.train.dataset.inter_feat["click"].sum().item()}
-
-
-LEARNERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-
-
-@pytest.mark.parametrize(("learner", "kind"), LEARNERS.items())
-def test_learner_learning_rate_and_weight_decay_reach_every_phase(learner, kind, prepare):
-    run = prepare(class_of(TwoPhases), learner=learner, learning_rate=0.3, weight_decay=0.01)
+    assert len(run.trainer.loop.optimizers) == 2
     for optimizer in run.trainer.loop.optimizers:
-        assert type(optimizer) is kind
+        assert type(optimizer) is torch.optim.Adagrad
         (group,) = optimizer.param_groups
         assert (group["lr"], group["weight_decay"]) == (0.3, 0.01)
 
@@ -232,28 +215,8 @@ def test_a_resumed_training_ends_as_one_that_was_not_interrupted(method, options
     assert len(rates) > 2
     for name, value in second.model.state_dict().items():
         torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_loss_that_is_not_finite_names_the_method_and_its_plugin(prepare):
-    class Exploding(TwoPhases):
-        def loss(self, out, y):
-            return {name: term * torch.nan for name, term in super().loss(out, y).items()}
-
-    run = prepare(class_of(Exploding))
-    with pytest.raises(
-        TrainingError, match=r"Exploding \(plugin tests\): the loss term 'ctr' became nan in epoch 0 by"
-    ):
-        run.trainer.fit(run.train, run.valid)
-
-
-def test_an_error_of_a_plugins_method_names_the_plugin(prepare):
-    class Broken(TwoPhases):
-        def loss(self, out, y):
-            raise KeyError("cvr2")
-
-    run = prepare(class_of(Broken))
-    with pytest.raises(TrainingError, match=r"Broken \(plugin tests\): training raised KeyError: 'cvr2'\."):
-        run.trainer.fit(run.train, run.valid)
+    evaluated = {key.split("/")[0] for key, value in second.trainer.evaluate(second.test).items() if value is not None}
+    assert evaluated == set(second.model.tasks)
 
 
 REFUSED = [
@@ -340,7 +303,7 @@ def test_without_a_validation_part_all_epochs_run(prepare):
     assert np.isfinite(run.trainer.evaluate(run.test)["cvr/click/auc"])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["IdeFN", "AdapSL"], ids=["a memory", "replaced parameters"])
 def test_everything_is_on_the_configured_device(method, prepare):
     here = prepare(models.model_class(method), epochs=2, valid_metric="cvr/click/auc")
     here.trainer.fit(here.train, here.valid, saved=False)
