@@ -77,7 +77,7 @@ def load_log(config: Config) -> FunnelLog:
 
 
 def _params(name: str, builder: Callable[..., FunnelLog], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a registered data set. Raises ConfigError for one that it does not take."""
+    """Return the options of a registered data set; raise ConfigError for one that it does not take."""
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
     known = [option for option in known if option != "path"]
     for option in params:

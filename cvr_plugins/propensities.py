@@ -22,18 +22,21 @@ if TYPE_CHECKING:
 class PropensityModel(ABC):
     """The probability of a click, `P(o = 1 | x)`, learnt from the exposures of a training log, clicked or not.
 
-    `fit` learns it, `predict` gives it for any log of the same columns, `[N]`, float64 in [0, 1]. An objective clips it
-    to [propensity_floor, 1]. Options are keyword-only.
+    `fit` learns it, `predict` gives it for any log of the same columns. Options are keyword-only.
+
+    Notes
+    -----
+    An objective clips the probabilities to [propensity_floor, 1].
     """
 
     @abstractmethod
     def fit(self, train: FunnelLog) -> PropensityModel:
-        """Learn from a training log and return itself. Raises DataError if that is impossible."""
+        """Learn from a training log and return itself; raise DataError if that is impossible."""
         raise NotImplementedError  # pragma: no cover
 
     @abstractmethod
     def predict(self, log: FunnelLog) -> np.ndarray:
-        """Return the propensity of each row, `[N]`."""
+        """Return the propensity of each row, `[N]`, float64 in [0, 1]."""
         raise NotImplementedError  # pragma: no cover
 
 
@@ -54,7 +57,7 @@ class Column(PropensityModel):
     """The log's own propensity column, for simulations, randomised logs and propensities estimated elsewhere."""
 
     def fit(self, train: FunnelLog) -> Column:
-        """Check that there is such a column. Raises DataError if there is none."""
+        """Check that there is such a column; raise DataError if there is none."""
         self._column(train)
         return self
 
@@ -76,7 +79,12 @@ class Column(PropensityModel):
 class _Logistic(PropensityModel):
     """Additive logistic regression on one-hot tokens, bags of sequence tokens and standardised dense values.
 
-    C: inverse strength of the L2 penalty; max_iter: iterations of the solver (scikit-learn's L-BFGS).
+    Parameters
+    ----------
+    C
+        Inverse strength of the L2 penalty.
+    max_iter
+        Iterations of the solver (scikit-learn's L-BFGS).
     """
 
     def __init__(self, *, C: float = 1.0, max_iter: int = 1000) -> None:
@@ -84,7 +92,15 @@ class _Logistic(PropensityModel):
         self.max_iter = max_iter
 
     def fit(self, train: FunnelLog) -> _Logistic:
-        """Fit the coefficients. Raises DataError for a log without the features, or with one class of clicks."""
+        """Fit the coefficients.
+
+        Raises
+        ------
+        DataError
+            For a log without the features, or with one class of clicks.
+        ValueError
+            For options that scikit-learn refuses.
+        """
         from sklearn.linear_model import LogisticRegression
 
         from cvr_plugins.data import DataError, Vocabulary
@@ -123,8 +139,16 @@ class _Logistic(PropensityModel):
 class LogisticIds(_Logistic):
     """Logistic regression on the user and the item id: `logit p = a + b_user + c_item`.
 
-    C: inverse strength of the L2 penalty; max_iter: iterations of the solver. Useless where every user, or every item,
-    is clicked equally often by design, as the users of Coat.
+    Parameters
+    ----------
+    C
+        Inverse strength of the L2 penalty.
+    max_iter
+        Iterations of the solver.
+
+    Notes
+    -----
+    Useless where every user, or every item, is clicked equally often by design, as the users of Coat.
     """
 
     def _restricted(self, log: FunnelLog) -> FunnelLog:
@@ -134,9 +158,20 @@ class LogisticIds(_Logistic):
 class LogisticFeatures(_Logistic):
     """Logistic regression on all features but the two ids, each token with a coefficient of its own.
 
-    C: inverse strength of the L2 penalty; max_iter: iterations of the solver; crossed: also a coefficient for the
-    product of each column of a user feature with each of an item feature, so that the click may depend on how the two
-    fit. Raises ValueError for another value of `crossed`.
+    Parameters
+    ----------
+    C
+        Inverse strength of the L2 penalty.
+    max_iter
+        Iterations of the solver.
+    crossed
+        Also a coefficient for the product of each column of a user feature with each of an item feature, so that the
+        click may depend on how the two fit.
+
+    Raises
+    ------
+    ValueError
+        If `crossed` is neither true nor false.
     """
 
     def __init__(self, *, C: float = 1.0, max_iter: int = 1000, crossed: bool = False) -> None:
@@ -182,8 +217,21 @@ NAMES = (CTR_TOWER, *PROPENSITIES)
 def fit_propensity(name: str, train: FunnelLog, **options: Any) -> PropensityModel:
     """Fit the propensity model of a name to a training log.
 
-    name: one of `PROPENSITIES`; options: of its constructor. Raises ValueError for another name, with the nearest, and
-    for options that the model does not take; DataError if it cannot be fitted to this log.
+    Parameters
+    ----------
+    name
+        One of `PROPENSITIES`.
+    train
+        The training log.
+    **options
+        Of the model's constructor.
+
+    Raises
+    ------
+    ValueError
+        For another name, with the nearest, and for options that the model does not take.
+    DataError
+        If it cannot be fitted to this log.
     """
     model = PROPENSITIES.get(name)
     if model is None:

@@ -23,6 +23,7 @@ def schema() -> Schema:
         timestamp="timestamp",
         counterfactual="would_convert",
         propensity="propensity",
+        part="part",
         features=(
             Feature("gender", "token", "user"),
             Feature("history", "token_seq", "user"),
@@ -51,6 +52,7 @@ def frame() -> pd.DataFrame:
             "timestamp": [10.0, 20.0, 30.5, 40.0, 50.0, 60.0],
             "would_convert": [1, 1, 0, 0, 0, 1],
             "propensity": [0.5, 0.1, 1.0, 0.3, 0.7, 0.25],
+            "part": ["train", "valid", "test", "train", "train", "test"],
         }
     )
 

@@ -47,9 +47,9 @@ def test_every_field_goes_into_the_file_of_its_side(log: FunnelLog, tmp_path: Pa
     lines = (folder / "shop.inter").read_text().splitlines()
     assert lines[0] == (
         "user_id:token\titem_id:token\thour:token\tclick:float\tconversion:float\tcart:float\ttimestamp:float\t"
-        "would_convert:float\tpropensity:float"
+        "part:token\twould_convert:float\tpropensity:float"
     )
-    assert lines[1] == "196\ta\t0\t1\t1\t1\t10.0\t1\t0.5"
+    assert lines[1] == "196\ta\t0\t1\t1\t1\t10.0\ttrain\t1\t0.5"
     assert len(lines) == 7
 
 

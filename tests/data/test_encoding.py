@@ -218,12 +218,12 @@ def test_a_damaged_dictionary_is_refused(spoil, message: str):
 
 
 @pytest.mark.slow
-def test_a_million_rows_of_twenty_columns_take_seconds():
+def test_many_rows_of_twenty_columns_take_seconds():
     random = np.random.default_rng(0)
-    n = 1_000_000
+    n = 200_000
     columns = {f"c{k}": random.zipf(1.3, n) % 100_000 for k in range(20)}
     schema = Schema("c0", "c1", "click", "buy", features=tuple(Feature(name) for name in list(columns)[2:]))
     log = FunnelLog.from_frame(pd.DataFrame({**columns, **CLICKS}), schema)
     start = time.process_time()
     Vocabulary.fit(log).transform(log)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 5

@@ -70,12 +70,11 @@ def test_lists_overrule_the_types_and_give_the_sides():
 
 
 def test_every_role_is_passed_on_and_none_is_a_feature():
-    frame = _frame(a=[0, 1], t=[1, 2], f=[1, 0], p=[0.5, 0.5])
-    schema = infer_schema(
-        frame, **ROLES, action="a", timestamp="t", counterfactual="f", propensity="p", id_features=False
-    )
+    frame = _frame(a=[0, 1], t=[1, 2], f=[1, 0], p=[0.5, 0.5], w=["train", "test"])
+    roles = {"action": ("a",), "timestamp": "t", "counterfactual": "f", "propensity": "p", "part": "w"}
+    schema = infer_schema(frame, **ROLES, **roles, id_features=False)
     assert schema.features == ()
-    assert (schema.action, schema.timestamp, schema.counterfactual, schema.propensity) == (("a",), "t", "f", "p")
+    assert {role: getattr(schema, role) for role in roles} == roles
 
 
 @pytest.mark.parametrize("names", [["cart", "gift"], ("gift", "cart")])

@@ -55,6 +55,10 @@ BAD = {
         {"propensity": [0, 1, 1, 1, 1, 1.5]},
         ["propensity column 'propensity' must lie in (0, 1]; found 0.0, 1.5 in 2 rows"],
     ),
+    "strange part": (
+        {"part": ["train", "dev", "test", "train", None, "dev"]},
+        ["part column 'part' must be 'train', 'valid' or 'test'; found 'dev', '' in 3 rows"],
+    ),
     "missing propensity": ({"propensity": [NAN, 1, 1, 1, 1, 1]}, ["'propensity' must lie in (0, 1]; found nan"]),
 }
 

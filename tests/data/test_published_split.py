@@ -10,14 +10,8 @@ from cvr_plugins.data import (
     DataError,
     FunnelLog,
     Schema,
-    SchemaError,
     check_parts,
-    infer_schema,
-    read_atomic,
-    read_table,
     split,
-    write_atomic,
-    write_table,
 )
 
 PARTS = ["train"] * 6 + ["test"] * 2
@@ -91,19 +85,6 @@ def test_rows_in_another_part_than_published_are_counted(make):
     ] * 3
 
 
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [
-        (["train", "dev", "test", "train"], "must be 'train', 'valid' or 'test'; found 'dev' in 1 row"),
-        (["train", None, "test", "train"], "found '' in 1 row"),
-        ([0, 1, 0, 1], "must be 'train'"),
-    ],
-)
-def test_other_values_are_refused(make, parts, message):
-    with pytest.raises(DataError, match=message):
-        make(parts)
-
-
 def test_a_split_without_a_part_or_a_part_without_rows_is_refused(make):
     log = make()
     with pytest.raises(DataError, match="with its part column 'part' leaves 'test' without a row"):
@@ -114,42 +95,6 @@ def test_a_split_without_a_part_or_a_part_without_rows_is_refused(make):
     for share in (0, 1, 1.5):
         with pytest.raises(DataError, match=r"must be a number in \(0, 1\)"):
             split(log, share)
-
-
-def test_a_part_column_is_never_a_feature(make):
-    header = make().frame.head(0)
-    assert "part" not in [f.name for f in make().schema.features]
-    schema = infer_schema(
-        header, user="user_id", item="item_id", click="click", conversion="conversion", timestamp="when", part="part"
-    )
-    assert schema.part == "part"
-    with pytest.raises(SchemaError, match="the part of a published split and cannot be a feature"):
-        infer_schema(
-            header,
-            user="user_id",
-            item="item_id",
-            click="click",
-            conversion="conversion",
-            timestamp="when",
-            part="part",
-            token_features=["part"],
-        )
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_part_column_survives_files(make, tmp_path, suffix):
-    log = make()
-    write_table(log, tmp_path / f"log{suffix}")
-    again = read_table(tmp_path / f"log{suffix}", log.schema)
-    pd.testing.assert_series_equal(again.frame["part"], log.frame["part"])
-    assert [rows(part) for part in split(again, 0.5, seed=1)] == [rows(part) for part in split(log, 0.5, seed=1)]
-
-
-def test_a_part_column_survives_atomic_files(make, tmp_path):
-    log = make()
-    write_atomic(log, tmp_path)
-    assert "part:token" in (tmp_path / "log" / "log.inter").read_text().splitlines()[0]
-    pd.testing.assert_series_equal(read_atomic(tmp_path, "log", log.schema).frame["part"], log.frame["part"])
 
 
 def test_it_is_asked_for_in_eval_args():

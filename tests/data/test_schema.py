@@ -35,7 +35,7 @@ def test_columns_labels_and_truth(schema: Schema):
     assert schema.truth == {"counterfactual": "would_convert", "propensity": "propensity"}
     assert set(schema.columns) == {
         *("user_id", "item_id", "gender", "history", "price", "genres", "hour"),
-        *("click", "conversion", "cart", "timestamp", "would_convert", "propensity"),
+        *("click", "conversion", "cart", "timestamp", "would_convert", "propensity", "part"),
     }
     assert len(schema.columns) == len(set(schema.columns))
 
@@ -54,9 +54,9 @@ def test_an_action_is_one_column_or_several_and_kept_as_a_tuple():
 
 @pytest.mark.parametrize("kind", ["token", "token_seq", "float"])
 @pytest.mark.parametrize("side", ["user", "item", "context"])
-@pytest.mark.parametrize("role", ["click", "conversion", "action", "timestamp", "counterfactual", "propensity"])
+@pytest.mark.parametrize("role", ["click", "conversion", "action", "timestamp", "counterfactual", "propensity", "part"])
 def test_no_label_truth_or_timestamp_column_can_be_a_feature(role: str, side: str, kind: str):
-    roles = {**ROLES, "action": ("a", "b"), "timestamp": "t", "counterfactual": "f", "propensity": "p"}
+    roles = {**ROLES, "action": ("a", "b"), "timestamp": "t", "counterfactual": "f", "propensity": "p", "part": "w"}
     for name in roles[role]:
         with pytest.raises(SchemaError, match=rf"Column '{name}' is .*cannot be a feature"):
             Schema(**roles, features=(Feature("x"), Feature(name, kind, side)))
