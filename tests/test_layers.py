@@ -47,9 +47,8 @@ ALLOWED_UPWARDS = {
     ("recbole.compat", "recbole"),
     ("recbole.names", "recbole.models"),
     ("recbole.names", "recbole"),
-    ("config", "training"),
 }
-ALLOWED_CIRCLES = ("recbole", "rechub", "cli")
+ALLOWED_CIRCLES = ("recbole",)
 
 
 def module_name(path: Path) -> str:

@@ -144,7 +144,6 @@ def keys(as_json: bool) -> None:
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
     """List the plugins, what each brings, and what is wrong with those that failed; with --debug the tracebacks."""
-    from cvr_plugins.cli._group import Group
     from cvr_plugins.cli._output import echo_json, echo_table
     from cvr_plugins.plugins import registry
     from cvr_plugins.recbole import names
@@ -153,7 +152,8 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     known.collect()
     # Which names are free in RecBole only its side can tell; it reports the clashes to the registry.
     names.available()
-    if isinstance(root.command, Group):
+    # Typed in full, this is a command of the group that plugins add theirs to.
+    if hasattr(root.command, "ask_plugins"):
         root.command.ask_plugins()
     if as_json:
         echo_json([asdict(info) for info in known.plugins])

@@ -66,7 +66,7 @@ def _blank(name: str) -> RechubModel:
     return cls.__new__(cls)
 
 
-CLASSES = MethodClasses(RechubModel, "cvr_plugins.rechub")
+CLASSES = MethodClasses(RechubModel, __package__)
 
 
 def model_class(name: str) -> type[RechubModel]:
