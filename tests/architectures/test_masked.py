@@ -124,17 +124,6 @@ def test_what_is_shared_is_half_of_every_width_and_one_tensor():
     assert not list(model.encoder.parameters())
 
 
-def test_the_models_agree_where_everything_is_shared_but_what_is_private():
-    model = build().eval()
-    with torch.no_grad():
-        for weight in model.architecture.weights():
-            weight.of("imputation").private.copy_(weight.of("cvr").private)
-        model.architecture.logits["imputation"].weight.copy_(model.architecture.logits["cvr"].weight)
-    logits = model.outputs(inputs()).logits
-    torch.testing.assert_close(logits["cvr"], logits["imputation"], rtol=0, atol=0)
-    assert not torch.allclose(logits["ctr"], logits["cvr"])
-
-
 def test_heads_reach_their_own_parameters_and_the_pair_what_it_shares():
     model = build().double()
     architecture = model.architecture
@@ -312,15 +301,6 @@ def test_what_both_models_dropped_is_nobodys():
     assert architecture.active("prediction") == {"total": 0.0, "shared": 0.0, "private": 0.0}
 
 
-@pytest.mark.parametrize("keep", [1.0, 0.123, 0.0])
-def test_pruning_per_tensor_leaves_the_same_share_of_each(keep):
-    architecture = build().architecture
-    architecture.prune("prediction", keep, kinds=("embeddings", "linear"))
-    for each in architecture.coordinates("prediction"):
-        assert int(each.mask.sum()) == round(keep * each.mask.numel())
-    assert all(each.mask.all() for each in architecture.coordinates("imputation"))
-
-
 def test_global_pruning_leaves_a_share_of_all_together_and_takes_the_least():
     architecture = build().architecture
     everything = torch.cat([each.values.abs().flatten() for each in architecture.coordinates("imputation")])
@@ -330,16 +310,6 @@ def test_global_pruning_leaves_a_share_of_all_together_and_takes_the_least():
     assert everything[masks].min() >= everything[~masks].max()
     shares = {int(each.mask.sum()) / each.mask.numel() for each in architecture.coordinates("imputation")}
     assert len(shares) > 2
-
-
-def test_kinds_that_are_not_named_are_left_alone():
-    architecture = build().architecture
-    architecture.prune("prediction", 0.5)
-    assert architecture.active("prediction", ["embeddings"])["total"] == pytest.approx(0.5, abs=0.05)
-    assert architecture.active("prediction", ["linear"])["total"] == 1
-    biases = [w for w in architecture.weights() if w.kind == "bias"]
-    architecture.prune("prediction", 0.0, kinds=("embeddings", "linear"))
-    assert all(w.of("cvr").shared_mask.all() and w.of("cvr").private_mask.all() for w in biases)
 
 
 def single(weight, seed=0):

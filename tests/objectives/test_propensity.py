@@ -26,15 +26,6 @@ def bce(p, y):
 WITHOUT_CTR = {"propensity": KNOWN, "train_ctr": False, "lambda_ctcvr": 0}
 
 
-@pytest.mark.parametrize("objective", [IPS, DR, DCMT])
-def test_a_known_propensity_equal_to_p_ctr_gives_the_loss_of_the_ctr_tower(objective, random_batch, outputs, labels_of):
-    logits, labels = random_batch(objective.heads, 3)
-    known = labels_of({**labels, "propensity": sigmoid(logits["ctr"])})
-    ours = objective(propensity=KNOWN).loss(outputs(logits), known)
-    tower = objective().loss(outputs(logits), labels_of(labels))
-    assert {k: v.item() for k, v in ours.items()} == pytest.approx({k: v.item() for k, v in tower.items()}, rel=1e-12)
-
-
 def test_ips_with_the_true_propensity_is_unbiased_whatever_the_ctr_head_says():
     p_click, convert, p_cvr = np.array([0.15, 0.4, 0.9]), np.array([1.0, 0.0, 1.0]), np.array([0.3, 0.6, 0.2])
     objective = IPS(propensity="column", propensity_floor=1e-6)

@@ -54,17 +54,6 @@ def test_without_input_norm_the_first_layer_gets_the_sum_of_the_embeddings(make_
     assert not any(name.startswith("input_norm") for name, _ in encoder.named_parameters())
 
 
-def test_the_user_embedding_is_the_normalised_projection_of_the_mean_over_events(make_encoder, sessions):
-    encoder = make_encoder().double()
-    hidden = encoder(sessions)
-    linear = encoder.user_projection[0]
-    for row, user in enumerate(encoder.user_embedding(hidden, sessions)):
-        mean = hidden[row, : int((sessions[row] != 0).sum())].mean(0)
-        projected = linear.weight @ mean + linear.bias
-        expected = (projected - projected.mean()) / projected.var(correction=0).sqrt()
-        torch.testing.assert_close(user, expected, rtol=1e-9, atol=1e-9)
-
-
 @pytest.mark.parametrize("at", ["end", "start", "between"])
 def test_padding_changes_nothing_wherever_it_stands(at, make_encoder, sessions):
     encoder = make_encoder(max_length=30).double()
@@ -133,21 +122,6 @@ def test_dropout_is_where_it_is_asked_for(make_encoder, sessions):
         assert torch.equal(encoder(sessions), encoder(sessions))
     encoder = make_encoder()
     assert torch.equal(encoder(sessions), encoder(sessions))
-
-
-def test_the_projected_item_table_is_as_wide_as_the_users(make_encoder, sessions):
-    encoder = make_encoder(projection_size=5).double()
-    table, linear = encoder.item_table(), encoder.item_projection[0]
-    assert table.shape == (21, 5)
-    assert encoder.user_embedding(encoder(sessions), sessions).shape == (len(sessions), 5)
-    expected = encoder.item_embedding.weight @ linear.weight.T + linear.bias
-    expected = (expected - expected.mean(1, keepdim=True)) / expected.var(1, correction=0, keepdim=True).sqrt()
-    torch.testing.assert_close(table[1:], expected[1:], rtol=1e-9, atol=1e-9)
-
-
-def test_without_a_projection_the_item_table_is_the_embedding(make_encoder):
-    encoder = make_encoder()
-    assert encoder.item_table() is encoder.item_embedding.weight
 
 
 def test_sessions_wider_than_the_position_table_are_refused(make_encoder):

@@ -114,17 +114,6 @@ def test_there_may_be_no_events_at_all(n):
         assert not len(store.item)
 
 
-def test_where_padding_stands_does_not_matter(store):
-    left = torch.tensor([[0, 0, 3, 5, 3, 0, 7], [0, 0, 0, 0, 0, 0, 2], [6, 0, 6, 0, 1, 0, 0]])
-    assert rows_of(PseudoLabelStore.from_padded(left, n_items=8)) == rows_of(store)
-
-
-def test_half_a_million_labels_take_eight_bytes_each_and_a_session_eight():
-    store = PseudoLabelStore.from_padded(random_sessions(50_000, 10, 1 << 20) + 1, n_items=(1 << 20) + 1)
-    assert store.nbytes == 8 * len(store.item) + 8 * 50_001
-    assert len(store.item) > 499_000
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
