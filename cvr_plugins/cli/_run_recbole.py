@@ -38,7 +38,7 @@ def run(
     from cvr_plugins.files import TargetError
     from cvr_plugins.recbole.running import resuming, runner
     from cvr_plugins.recbole.running.config import Config
-    from cvr_plugins.training.run_folder import default_name, unused
+    from cvr_plugins.training.run_folder import new_folder
     from cvr_plugins.training.step import TrainingError
 
     given = dict(keys)
@@ -48,8 +48,7 @@ def run(
         files = [Path(resume) / "config.yaml", *files]
     config = Config(config_file_list=files, config_dict=given)
     made_in = Path(config.external_config_dict.get("checkpoint_dir", _FOLDER))
-    name = default_name(config["model"], config["dataset"])
-    folder = Path(out) if out is not None else unused(made_in / name)
+    folder = Path(out) if out is not None else new_folder(made_in, config["model"], config["dataset"])
     left = resuming.work_folder(folder)
     told = partial(on_epoch, str(config["valid_metric"]))
     try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -49,6 +48,7 @@ def run(
     from cvr_plugins.cli._output import epoch_line, flat
     from cvr_plugins.cli.configs import find_config
     from cvr_plugins.config import ConfigError, load_yaml, parse_pairs, resolve
+    from cvr_plugins.training.run_folder import settings_of
 
     layers = {name: load_yaml(find_config(name)) for name in files}
     for name, layer in layers.items():
@@ -57,7 +57,7 @@ def run(
     chosen = (("model", model), ("dataset", dataset), ("framework", framework))
     keys = {**{key: value for key, value in chosen if value is not None}, **parse_pairs(pairs)}
     if resume is not None:
-        layers = {resume: _resumed(resume), **layers}
+        layers = {resume: settings_of(resume), **layers}
     merged = {key: value for layer in (*layers.values(), keys) for key, value in layer.items()}
 
     def on_epoch(watched: str, record: EpochRecord) -> None:
@@ -109,12 +109,3 @@ def _tell(result: RunResult, as_json: bool, *, log: str | None = None, goes_on: 
     if interrupted and goes_on is not None:
         click.echo(goes_on)
     return int(interrupted)
-
-
-def _resumed(folder: str) -> dict[str, Any]:
-    from cvr_plugins.config import ConfigError, load_yaml
-
-    file = Path(folder) / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(f"{folder} is not the folder of a run: it has no config.yaml.")
-    return load_yaml(file)

@@ -53,7 +53,8 @@ def run(
     config = config if isinstance(config, Config) else resolve(config)
     planned = plan(config)
     config = planned.config
-    target = Path(folder) if folder is not None else _new_folder(config)
+    place = config["checkpoint_dir"]
+    target = run_folder.new_folder(place, config["model"], config["dataset"]) if folder is None else Path(folder)
     check_new(target)
 
     data = _read(planned, load_log(config) if log is None else log)
@@ -148,11 +149,6 @@ def _read(planned: Plan, log: FunnelLog) -> _Data:
         {name: part.summary() for name, part in parts.items()},
         notes,
     )
-
-
-def _new_folder(config: Config) -> Path:
-    name = run_folder.default_name(config["model"], config["dataset"])
-    return run_folder.unused(Path(config["checkpoint_dir"]) / name)
 
 
 def _loader(

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cvr_plugins.config import dump_yaml
+from cvr_plugins.config import ConfigError, dump_yaml, load_yaml
 from cvr_plugins.files import OutputError, whole_folder
 from cvr_plugins.training.history import History
 from cvr_plugins.training.results import RunResult
@@ -41,6 +41,25 @@ def unused(path: Path) -> Path:
     while candidate.exists():
         candidate, n = path.with_name(f"{path.name}-{n}"), n + 1
     return candidate
+
+
+def new_folder(place: str | Path, model: str, dataset: str) -> Path:
+    """Return a path in `place` that nothing has, named after model, data set and time."""
+    return unused(Path(place) / default_name(model, dataset))
+
+
+def settings_of(folder: str | Path) -> dict[str, Any]:
+    """Return the configuration of a run folder, or of what is left of a run that was cut off.
+
+    Raises
+    ------
+    ConfigError
+        If it has none, or one that cannot be read.
+    """
+    file = Path(folder) / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"{folder} is not the folder of a run: it has no config.yaml.")
+    return load_yaml(file)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -110,6 +110,16 @@ def test_order_is_that_of_tasks_then_metrics_as_asked() -> None:
     assert list(report.values) == ["ctr/entire/ks", "ctr/entire/auc", "ctcvr/entire/ks", "ctcvr/entire/auc"]
 
 
+def test_a_key_asks_for_its_own_task_and_space_alone() -> None:
+    report = m.evaluate(scored(), ["cvr/oracle/gauc", "cvr/click/auc", "cvr/click/ks"])
+    assert list(report) == ["cvr/click/auc", "cvr/click/ks", "cvr/oracle/gauc"]
+    assert list(report.support) == ["cvr/click", "cvr/oracle"]
+    everything = m.evaluate(scored(), ["auc", "gauc"])
+    assert report["cvr/oracle/gauc"] == everything["cvr/oracle/gauc"]
+    with pytest.raises(ValueError, match="Unknown space of task 'cvr' 'clicked'"):
+        m.evaluate(scored(), ["cvr/clicked/auc"])
+
+
 def test_default_metrics_are_all_reported() -> None:
     report = m.evaluate(scored())
     assert [m.parse_key(key).metric for key in report.values][: len(m.DEFAULT_METRICS)] == list(m.DEFAULT_METRICS)

@@ -12,9 +12,8 @@ from recbole.config import Config as RecBoleConfig
 from cvr_plugins.config import ConfigError
 from cvr_plugins.files import check_new
 from cvr_plugins.recbole.compat.checkpoints import load_checkpoint
-from cvr_plugins.recbole.running._yaml import read_yaml
 from cvr_plugins.recbole.running.config import Config
-from cvr_plugins.training.run_folder import write_yaml
+from cvr_plugins.training.run_folder import settings_of, write_yaml
 
 FRAMEWORK = "recbole"
 CHECKPOINT = "checkpoint.pth"
@@ -103,14 +102,9 @@ def settings(config: Any) -> dict[str, Any]:
     return {"framework": FRAMEWORK, **config.to_dict()}
 
 
-def configuration(path: Path) -> Config:
+def configuration(folder: Path) -> Config:
     """Return the configuration of a run folder, or of what is left of a run that was cut off."""
-    file = path / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(
-            f"{str(path)!r} is not the folder of a run: it has no config.yaml; give the configuration, too."
-        )
-    return Config.from_dict({key: value for key, value in read_yaml(file).items() if key != "framework"})
+    return Config.from_dict({key: value for key, value in settings_of(folder).items() if key != "framework"})
 
 
 def checkpoint_of(path: str | Path) -> Path:
