@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -62,6 +63,27 @@ def test_what_a_kill_left_is_cleared_away(finished_copy, grid):
     start(finished_copy, grid)
     assert list((finished_copy / "unfinished").iterdir()) == []
     assert not any(file.exists() for file in files)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+@pytest.mark.parametrize(("moment", "left"), [("add", []), ("finished", []), (None, ["ESMM-1"])])
+def test_a_kill_while_a_run_is_put_away_loses_and_repeats_nothing(finished_copy, grid, monkeypatch, moment, left):
+    def kill(*_):
+        raise Killed
+
+    _, _, before = start(finished_copy, grid)
+    cell, aside = grid.cells[2], finished_copy / "unfinished" / "ESMM-1.abc"
+    os.rename(finished_copy / "runs" / "ESMM-1", aside)
+    with monkeypatch.context() as patch:
+        patch.setattr(*((GridFolder, moment) if moment else (os, "rename")), kill)
+        with pytest.raises(Killed):
+            GridFolder(finished_copy).publish(cell, aside)
+    todo, _, after = start(finished_copy, grid)
+    assert todo == left
+    assert after == {name: row for name, row in before.items() if name not in left}
 
 
 def test_added_cells_are_to_run(finished_copy, source):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -12,43 +10,12 @@ import time
 import pytest
 import yaml
 
-from cvr_plugins.grid import GridFolder, plan, run_grid
-
 COMMAND = [sys.executable, "-c", "from cvr_plugins.cli import main; main()", "grid"]
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
 
 
 def made(path) -> dict[str, int]:
     """When each finished run was written."""
     return {run.name: (run / "run.json").stat().st_mtime_ns for run in (path / "runs").glob("*")}
-
-
-def before_the_rename(folder, cell, unfinished):
-    raise Killed
-
-
-def between_rename_and_row(folder, cell, unfinished):
-    os.rename(unfinished, folder.run_path(cell.name))
-    raise Killed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", [before_the_rename, between_rename_and_row])
-def test_a_kill_while_a_run_is_put_away(finished_grid, finished_copy, source, results_of, monkeypatch, moment):
-    grid = plan(source())
-    shutil.rmtree(finished_copy / "runs" / "ESMM-2")
-    with monkeypatch.context() as patch:
-        patch.setattr(GridFolder, "publish", moment)
-        with pytest.raises(Killed):
-            run_grid(grid, finished_copy, resume=True)
-    kept = made(finished_copy)
-    assert len(kept) == (3 if moment is before_the_rename else 4)
-    assert run_grid(grid, finished_copy, resume=True).before == len(kept)
-    assert results_of(finished_copy) == results_of(finished_grid)
-    assert {name: made(finished_copy)[name] for name in kept} == kept
 
 
 @pytest.mark.slow
