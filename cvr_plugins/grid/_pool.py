@@ -88,6 +88,7 @@ def answers(tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Reply], N
     context = multiprocessing.get_context("spawn")
     waiting = deque(tasks)
     workers: dict[Connection, tuple[Any, Task | None]] = {}
+    dismissed = []
     try:
         while waiting or workers:
             starting = sum(task is None for _, task in workers.values())
@@ -105,7 +106,7 @@ def answers(tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Reply], N
                     reply = connection.recv()
                 except (EOFError, OSError):
                     del workers[connection]
-                    _end(process, connection, _PATIENCE)
+                    _end(process, _PATIENCE)
                     reply = _death(process.exitcode, task)
                 else:
                     if waiting:
@@ -114,18 +115,21 @@ def answers(tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Reply], N
                         with suppress(OSError):
                             connection.send(workers[connection][1])
                     else:
+                        # It ends when its connection does.
                         del workers[connection]
-                        _end(process, connection, _PATIENCE)
+                        connection.close()
+                        dismissed.append(process)
                 if task is not None:
                     yield task, reply
     finally:
-        for connection, (process, _) in workers.items():
-            _end(process, connection, 0)
+        for process, _ in workers.values():
+            _end(process, 0)
+        for process in dismissed:
+            _end(process, _PATIENCE)
 
 
-def _end(process: Any, connection: Connection, patience: float) -> None:
-    """Let a process end, which it does when its connection is closed, or kill it after some seconds."""
-    connection.close()
+def _end(process: Any, patience: float) -> None:
+    """See that a process ends: within some seconds by itself, or it is killed."""
     process.join(patience)
     process.kill()
     process.join()
