@@ -22,10 +22,21 @@ STOCK = ("conversion", "click", "ctcvr")
 class LabelColumns:
     """Read labels from the columns of `ys`.
 
-    names: of the columns, among `KNOWN`; None for `STOCK`. needs: labels the objective uses. method: for messages.
-    `ctcvr` is click * conversion and is only checked; `counterfactual` is only evaluated against; `propensity`, the
-    probability of the click (`cvr_plugins.propensities`), is only trained with.
-    Raises ValueError for unknown or repeated names and for a needed label that is missing.
+    Parameters
+    ----------
+    names
+        Of the columns, among `KNOWN`; None for `STOCK`. `ctcvr` is click * conversion and is only checked;
+        `counterfactual` is only evaluated against; `propensity`, the probability of the click
+        (`cvr_plugins.propensities`), is only trained with.
+    needs
+        Labels the objective uses.
+    method
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        For unknown or repeated names and for a needed label that is missing.
     """
 
     def __init__(self, names: Sequence[str] | None, *, needs: Sequence[str], method: str) -> None:

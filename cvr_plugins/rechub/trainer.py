@@ -36,16 +36,39 @@ logger = logging.getLogger("cvr_plugins")
 class CVRTrainer(MTLTrainer):
     """Train a model of `cvr_plugins.rechub` by its objective: one optimiser step per phase and batch.
 
-    model: a RechubModel. optimizer_fn, optimizer_params, scheduler_fn, scheduler_params, regularization_params,
-    n_epoch, earlystop_patience, device, model_path, model_logger: as in torch-rechub's MTLTrainer; Adam runs fused
-    unless `optimizer_params` says otherwise; `model_path=None` writes no file. scheduler_fn: any torch scheduler,
-    stepped per scheduler_interval, "epoch" or "batch"; ReduceLROnPlateau gets the watched value. valid_metric:
-    `task/space/metric` watched by early stopping. metrics: computed at each evaluation. label_columns: names of the
-    columns of `ys` from a stock DataLoader (a TensorLoader knows its own), None for torch-rechub's (conversion, click,
-    click * conversion). on_epoch: called with each EpochRecord. progress: show progress bars on a terminal.
+    Parameters
+    ----------
+    model
+        A RechubModel.
+    optimizer_fn, optimizer_params, scheduler_fn, scheduler_params, regularization_params, n_epoch, earlystop_patience
+        As in torch-rechub's MTLTrainer; any torch optimiser and scheduler. Adam runs fused unless `optimizer_params`
+        says otherwise; ReduceLROnPlateau gets the watched value.
+    device, model_logger
+        As there.
+    model_path
+        As there; None writes no file.
+    task_types, earlystop_taskid, earlystop_mode
+        Accepted where they say what this trainer does anyway.
+    adaptive_params, gpus
+        Cannot apply, and must be left out.
+    valid_metric
+        `task/space/metric` that early stopping watches.
+    metrics
+        Computed at each evaluation.
+    label_columns
+        Names of the columns of `ys` from a stock DataLoader (a TensorLoader knows its own), None for torch-rechub's:
+        conversion, click, click * conversion.
+    scheduler_interval
+        When schedulers are stepped: "epoch" or "batch".
+    on_epoch
+        Called with each EpochRecord.
+    progress
+        Show progress bars on a terminal.
 
-    task_types, earlystop_taskid and earlystop_mode are accepted where they say what this trainer does anyway;
-    adaptive_params and gpus cannot apply. Raises ValueError for these and for options that contradict each other.
+    Raises
+    ------
+    ValueError
+        For what cannot apply, and for options that contradict each other.
     """
 
     def __init__(
@@ -129,11 +152,26 @@ class CVRTrainer(MTLTrainer):
     def fit(self, train_dataloader: Any, val_dataloader: Any = None, mode: str = "base", seed: int = 0) -> History:
         """Train, keeping the weights of the best epoch, and write them to `model_path/model_<mode>_<seed>.pth`.
 
-        train_dataloader, val_dataloader: TensorLoader or DataLoader of `(x_dict, ys)`; without the second all
-        epochs run and the last weights stay. Whichever way training ends (all epochs, early stopping, Ctrl-C, an
-        error) the best weights so far are restored and saved. Ctrl-C after a finished epoch returns normally with
-        `history.stopped == "interrupted"`; before one it raises, since there is nothing to keep.
-        Raises TrainingError if a loss term is not finite or the validation metric is undefined.
+        Whichever way training ends (all epochs, early stopping, Ctrl-C, an error) the best weights so far are restored
+        and saved.
+
+        Parameters
+        ----------
+        train_dataloader, val_dataloader
+            TensorLoader or DataLoader of `(x_dict, ys)`; without the second all epochs run and the last weights stay.
+        mode, seed
+            For the file's name.
+
+        Returns
+        -------
+        History
+            `stopped` is "interrupted" after Ctrl-C; before the first epoch is finished that raises, since there is
+            nothing to keep.
+
+        Raises
+        ------
+        TrainingError
+            If a loss term is not finite, the validation metric is undefined, or a plugin's method fails.
         """
         history = self.history = History(self.watch.key, stopped="error")
         self.check_validation(val_dataloader)

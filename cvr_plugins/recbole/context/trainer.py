@@ -20,7 +20,7 @@ from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.context.collector import MethodCollector, Rows
 from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.context.propensity import add_propensities
-from cvr_plugins.recbole.context.watch import check_settings, watch_of
+from cvr_plugins.recbole.context.settings import check_settings, watch_of
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.loop import Loop, Trained
 from cvr_plugins.training.optimisers import learner_class, make_optimizers, make_schedulers, scheduler_class
@@ -178,13 +178,24 @@ class _Training(Trainer):
 class MethodTrainer(SafeCheckpoints, _Training):
     """RecBole's Trainer for the CVR methods: one optimiser step per phase and batch, then the method's own state.
 
-    Keys are RecBole's: `learner`, `learning_rate`, `weight_decay`, `clip_grad_norm`, `stopping_step`, `eval_step`,
-    `metrics`, `valid_metric`, `enable_amp`, ... With `enable_amp` the network runs in mixed precision and the losses
-    in full. history: an EpochRecord per epoch trained; `scored(eval_data)`: predictions and labels.
+    Parameters
+    ----------
+    config
+        RecBole's keys: `learner`, `learning_rate`, `weight_decay`, `clip_grad_norm`, `stopping_step`, `eval_step`,
+        `metrics`, `valid_metric`, `enable_amp`, ...; ours: `scheduler`, `scheduler_params`. With `enable_amp` the
+        network runs in mixed precision and the losses in full.
+    model
+        A MethodRecommender.
 
-    Raises ConfigError for settings that a CVR method has no use for: sampled negatives, ranking metrics, more than one
-    process, an unknown `learner`; and for a `valid_metric` without a better direction or of a task that is not
-    predicted.
+    Raises
+    ------
+    ConfigError
+        For settings that a CVR method has no use for (sampled negatives, ranking metrics), an unknown `learner`, and a
+        `valid_metric` without a better direction or of a task that is not predicted.
+
+    Notes
+    -----
+    `history` has an EpochRecord of each epoch trained; `scored(eval_data)` gives predictions and labels.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
