@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from cvr_plugins.recbole.compat import finder as _finder
+from cvr_plugins.recbole.compat.finder import install as _install
 
 _HOMES = {
     "API_VERSION": "contracts",
@@ -39,4 +39,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-_finder.install()
+_install(lambda: import_module("cvr_plugins.recbole.names"))

@@ -212,7 +212,7 @@ def recbole_problem(model: type[Any]) -> str:
 def _derives(value: object, base: str) -> bool:
     # By name: recbole itself is imported on the RecBole side only.
     ancestors = getattr(value, "__mro__", ()) if isinstance(value, type) else ()
-    return any(f"{each.__module__}.{each.__qualname__}" == base for each in ancestors)
+    return base in [f"{each.__module__}.{each.__qualname__}" for each in ancestors]
 
 
 def _commands(added: object) -> Accepted:

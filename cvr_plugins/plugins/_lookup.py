@@ -70,7 +70,7 @@ class Shelf:
             winner = next((each for each in rivals if each.plugin == BUILTIN), rivals[0] if len(rivals) == 1 else None)
             settled = [replace(each, key=each.name if each is winner else each.qualified) for each in rivals]
             entries.extend(settled)
-            if winner is None:
+            if winner is None and settled:
                 contested[folded] = tuple(settled)
             failures.extend(
                 _clash(kind, new, settled)

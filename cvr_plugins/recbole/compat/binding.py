@@ -169,9 +169,10 @@ def bound_config(config_class: Any, model_class: type[Any] | None, name: str) ->
     """
     config = config_class.__new__(config_class)
     if model_class is None:
-        from cvr_plugins.recbole import names
+        from recbole.utils import get_model
 
-        vars(config)["model_class"] = names.find(name)
+        # RecBole asks the import system, in which our finder knows the name.
+        vars(config)["model_class"] = get_model(name)
     else:
         bind(model_class, name=name)
     return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -32,7 +32,15 @@ class ModelFinder:
 
     RecBole asks `find_spec` for this name, lower-cased, in each of its five packages, imports it and takes the
     attribute of the model's name. Names that RecBole has are not answered, whatever is registered.
+
+    Parameters
+    ----------
+    names
+        Returns the module that knows the names (its ``find`` and ``origin``), imported when it is first needed.
     """
+
+    def __init__(self, names: Callable[[], Any]) -> None:
+        self._names = names
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -44,16 +52,17 @@ class ModelFinder:
         package, _, kind = fullname.rpartition(".")[0].rpartition(".")
         if package != "recbole.model" or kind not in KINDS:
             return None
-        from cvr_plugins.recbole import names
-
-        origin = names.origin(fullname.rpartition(".")[2], kind)
+        origin = self._names().origin(fullname.rpartition(".")[2], kind)
         # Neither loader here derives from importlib.abc.Loader: importing that takes as long as all the rest.
-        loader: Any = ModelLoader()
+        loader: Any = ModelLoader(self._names)
         return None if origin is None else ModuleSpec(fullname, loader, origin=origin)
 
 
 class ModelLoader:
     """Makes a module with one attribute, the model's class, under any spelling of its name."""
+
+    def __init__(self, names: Callable[[], Any]) -> None:
+        self._names = names
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Leave it to the import system."""
@@ -65,9 +74,7 @@ class ModelLoader:
         def model_class(name: str) -> Any:
             if name.lower() != asked:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            from cvr_plugins.recbole import names
-
-            return names.find(name)
+            return self._names().find(name)
 
         module.__getattr__ = model_class  # type: ignore[method-assign]
 
@@ -114,22 +121,28 @@ class _WatchedLoader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         subject = WATCHED[module.__name__]
-        from cvr_plugins.recbole.compat import messages as compatibility
+        from cvr_plugins.recbole.compat import messages
 
         try:
-            with compatibility.loading(subject):
+            with messages.loading(subject):
                 self._loader.exec_module(module)
         except Exception as error:
-            compatibility.failed(subject, error)
+            messages.failed(subject, error)
             raise
-        compatibility.loaded(subject, module)
+        messages.loaded(subject, module)
 
 
-def install() -> None:
-    """Put the finders in their places, once in a process even if this package is imported anew."""
+def install(names: Callable[[], Any]) -> None:
+    """Put the finders in their places, once in a process even if this package is imported anew.
+
+    Parameters
+    ----------
+    names
+        As of `ModelFinder`.
+    """
     # By name: two watchers of two classes would each ask the other.
     there = {f"{type(finder).__module__}.{type(finder).__qualname__}" for finder in sys.meta_path}
     if f"{__name__}.Watcher" not in there:
         sys.meta_path.insert(0, Watcher())
     if f"{__name__}.ModelFinder" not in there:
-        sys.meta_path.append(ModelFinder())
+        sys.meta_path.append(ModelFinder(names))

@@ -48,7 +48,7 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
 
 def owner_of(config: RecBoleConfig) -> str | None:
     """Return the plugin that the configured model is of, None if it is of none."""
-    return next((each.owner for each in names.available() if each.key == config["model"]), None)
+    return names.owner(config["model"])
 
 
 @contextmanager

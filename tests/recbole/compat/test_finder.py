@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("recbole")
 
 import cvr_plugins
-from cvr_plugins.recbole import names
-from cvr_plugins.recbole.compat import finder as _finder
+from cvr_plugins.recbole import models, names
+from cvr_plugins.recbole.compat import finder
 
 MODEL = """
 from cvr_plugins import hookimpl
@@ -67,7 +67,7 @@ def test_importing_the_package_loads_no_library_and_takes_no_time():
 
 def test_the_finders_are_installed_once():
     before = list(sys.meta_path)
-    _finder.install()
+    finder.install(lambda: names)
     assert sys.meta_path == before
     kinds = [type(finder).__name__ for finder in before]
     assert kinds.count("ModelFinder") == kinds.count("Watcher") == 1
@@ -91,7 +91,7 @@ def test_importing_the_package_anew_adds_no_finder(distributions):
 
 
 def test_other_names_are_left_to_others_at_once():
-    finders = [_finder.ModelFinder(), _finder.Watcher()]
+    finders = [finder.ModelFinder(lambda: names), finder.Watcher()]
     others = ["recbole", "recbole.model", "recbole.model.layers", "recbole.model.sequential_recommender", "json", "a.b"]
     before = time.perf_counter()
     found = [finder.find_spec(name) for name in others * 100 for finder in finders]
@@ -113,7 +113,7 @@ def test_a_plugins_model_is_found_in_the_package_of_its_kind(distributions, base
     found = get_model("Quaint")
     assert (found.__module__, found.__name__) == ("acme_module", "Quaint")
     assert get_model("Quaint") is found, "the second time out of sys.modules"
-    places = [each for each in _finder.KINDS[:-1] if importlib.util.find_spec(f"recbole.model.{each}.quaint")]
+    places = [each for each in finder.KINDS[:-1] if importlib.util.find_spec(f"recbole.model.{each}.quaint")]
     assert places == [kind]
     module = importlib.import_module(f"recbole.model.{kind}.quaint")
     assert module.Quaint is found
@@ -166,7 +166,7 @@ def test_recboles_own_names_win(distributions, name):
     add(distributions, "acme", name)
     own = next(each.name for each in names.available() if each.name.lower() == name.lower())
     assert get_model(own).__module__.startswith("recbole.model.")
-    with pytest.raises(ModuleNotFoundError, match=rf"RecBole's own model {own}"):
+    with pytest.raises(ModuleNotFoundError, match=rf"own model {own}"):
         get_model(f"acme:{name}")
 
 
@@ -182,7 +182,7 @@ def test_recboles_own_names_are_looked_up_without_loading_a_plugin(distributions
 
 def test_names_of_recboles_exlib_models_are_not_taken(distributions):
     add(distributions, "acme", "XGBoost")
-    for kind in _finder.KINDS[:-1]:
+    for kind in finder.KINDS[:-1]:
         assert importlib.util.find_spec(f"recbole.model.{kind}.xgboost") is None
 
 
@@ -205,12 +205,12 @@ def test_a_failed_plugins_model_raises_that_plugins_error(distributions):
 
 
 def test_a_name_nobody_knows_is_left_to_recbole_until_it_would_ask_for_lightgbm(monkeypatch):
-    for kind in _finder.KINDS[:-2]:
+    for kind in finder.KINDS[:-2]:
         assert importlib.util.find_spec(f"recbole.model.{kind}.parz") is None
-    monkeypatch.setattr(names._own, "importable", lambda kind: False)
+    monkeypatch.setattr(models, "importable", lambda kind: False)
     with pytest.raises(ModuleNotFoundError, match=r"Unknown model 'parz'. Did you mean PARS\?"):
         get_model("ParZ")
-    monkeypatch.setattr(names._own, "importable", lambda kind: True)
+    monkeypatch.setattr(models, "importable", lambda kind: True)
     assert importlib.util.find_spec("recbole.model.knowledge_aware_recommender.parz") is None
 
 

@@ -14,8 +14,7 @@ import pytest
 
 pytest.importorskip("recbole")
 
-from cvr_plugins.recbole.compat import finder as _finder
-from cvr_plugins.recbole.compat import messages as compatibility
+from cvr_plugins.recbole.compat import finder, messages
 from cvr_plugins.recbole.compat.messages import StockRecBoleError
 
 ADVICE = (
@@ -73,8 +72,8 @@ def test_what_quick_start_raises_on_import_becomes_one_sentence(stand_in, failin
         failing,
         f"""
         import cvr_plugins
-        from cvr_plugins.recbole.compat import messages as compatibility
-        compatibility._reasons = lambda: ["NumPy 2.4.6", "setuptools 84.2.1"]
+        from cvr_plugins.recbole.compat import messages
+        messages._reasons = lambda: ["NumPy 2.4.6", "setuptools 84.2.1"]
         import {imported}
         """,
     )
@@ -93,8 +92,8 @@ def test_a_cause_that_is_not_known_is_shown(stand_in):
         "raise OSError('the disk is full')",
         """
         import cvr_plugins
-        from cvr_plugins.recbole.compat import messages as compatibility
-        compatibility._reasons = lambda: []
+        from cvr_plugins.recbole.compat import messages
+        messages._reasons = lambda: []
         import recbole.quick_start
         """,
     )
@@ -174,24 +173,24 @@ def test_recboles_config_on_numpy_2_says_what_to_do(distributions):
 
 
 def test_on_later_pythons_the_sentence_does_not_send_one_to_packages_that_are_not_there(monkeypatch):
-    monkeypatch.setattr(compatibility.sys, "version_info", (3, 12, 1, "final", 0))
-    monkeypatch.setattr(compatibility, "_reasons", lambda: ["no ray"])
+    monkeypatch.setattr(messages.sys, "version_info", (3, 12, 1, "final", 0))
+    monkeypatch.setattr(messages, "_reasons", lambda: ["no ray"])
     with pytest.raises(StockRecBoleError) as caught:
-        compatibility.failed("quick_start", ImportError("No module named 'ray'"))
+        messages.failed("quick_start", ImportError("No module named 'ray'"))
     assert "stock-recbole" not in str(caught.value)
     assert "(no ray): it needs Python 3.11 or older; use `from cvr_plugins.recbole import" in str(caught.value)
 
 
 def test_the_reasons_are_those_that_hold(monkeypatch):
     versions = {"numpy": "2.4.6", "setuptools": "84.2.1"}
-    monkeypatch.setattr(compatibility, "_version", versions.get)
-    monkeypatch.setattr(compatibility, "find_spec", lambda name: None)
-    assert compatibility._reasons() == ["NumPy 2.4.6", "setuptools 84.2.1", "no ray"]
+    monkeypatch.setattr(messages, "_version", versions.get)
+    monkeypatch.setattr(messages, "find_spec", lambda name: None)
+    assert messages._reasons() == ["NumPy 2.4.6", "setuptools 84.2.1", "no ray"]
     versions.pop("setuptools")
-    assert compatibility._reasons() == ["NumPy 2.4.6", "no setuptools", "no ray"]
+    assert messages._reasons() == ["NumPy 2.4.6", "no setuptools", "no ray"]
     versions["numpy"] = "1.26.4"
-    monkeypatch.setattr(compatibility, "find_spec", lambda name: object())
-    assert compatibility._reasons() == []
+    monkeypatch.setattr(messages, "find_spec", lambda name: object())
+    assert messages._reasons() == []
 
 
 class Tuning:
@@ -212,7 +211,7 @@ class Tuning:
 def tuning():
     module = types.ModuleType("recbole.trainer.hyper_tuning")
     module.HyperTuning = type("HyperTuning", (Tuning,), dict(vars(Tuning)))
-    compatibility.loaded("hyper_tuning", module)
+    messages.loaded("hyper_tuning", module)
     return module.HyperTuning
 
 
@@ -225,7 +224,7 @@ def tuning():
     ],
 )
 def test_what_hyper_tuning_raises_for_want_of_the_right_hyperopt(tuning, monkeypatch, problem, installed, how):
-    monkeypatch.setattr(compatibility, "_version", lambda name: installed)
+    monkeypatch.setattr(messages, "_version", lambda name: installed)
     with pytest.raises(StockRecBoleError) as caught:
         tuning(problem).run()
     assert str(caught.value) == (
@@ -248,14 +247,14 @@ def test_other_errors_of_hyper_tuning_are_its_own(tuning, problem):
 def test_only_the_watched_modules_are_touched():
     loaded = {"json": sys.modules["json"], "recbole.data": types.ModuleType("recbole.data")}
     for name in loaded:
-        assert _finder.Watcher().find_spec(name) is None
-    spec = _finder.Watcher().find_spec("recbole.config.configurator", sys.modules["recbole"].__path__)
+        assert finder.Watcher().find_spec(name) is None
+    spec = finder.Watcher().find_spec("recbole.config.configurator", sys.modules["recbole"].__path__)
     assert spec is None, "not in that folder, and then nobody has it"
 
 
 def test_the_error_keeps_its_type_for_those_who_expect_pickles():
     with pytest.raises(pickle.UnpicklingError) as caught:
-        compatibility._loading_fails(pickle.UnpicklingError("Weights only load failed"))
+        messages._loading_fails(pickle.UnpicklingError("Weights only load failed"))
     assert caught.value.__suppress_context__
 
 

@@ -95,9 +95,9 @@ BRIEF = {
 @pytest.fixture(autouse=True, scope="session")
 def _where_stock_recbole_runs():
     pytest.importorskip("recbole")
-    from cvr_plugins.recbole.compat import messages as compatibility
+    from cvr_plugins.recbole.compat import messages
 
-    reasons = compatibility._reasons()
+    reasons = messages._reasons()
     if reasons:
         pytest.skip(
             f"RecBole's own quick_start does not run on {', '.join(reasons)}; these tests are for an environment with "
