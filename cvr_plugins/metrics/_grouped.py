@@ -117,10 +117,31 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> Grou
 def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weighting: str = "mean") -> float | None:
     """Group AUC, `sum_g w_g AUC_g / sum_g w_g` over the groups g with both a positive and a negative row.
 
-    labels: 0/1, [N]; scores: finite, [N]; groups: id of each row's group (user), integers, strings or other hashable
-    values, [N]; weighting: "mean" (w_g = 1) or "impression" (w_g = rows of g). Each AUC_g is exact, ties averaged.
-    None where undefined: no group has both. `grouped_auc` also tells how many groups counted.
-    Raises ValueError on unequal lengths, non-binary labels, scores that are not finite and missing groups.
+    Each AUC_g is exact, ties averaged. `grouped_auc` also tells how many groups counted.
+
+    Parameters
+    ----------
+    labels
+        0/1, `[N]`.
+    scores
+        Finite, `[N]`.
+    groups
+        Id of each row's group (user), integers, strings or other hashable values, `[N]`.
+    weighting
+        "mean" (w_g = 1) or "impression" (w_g = rows of g).
+
+    Returns
+    -------
+    float or None
+        None where undefined: no group has both.
+
+    Raises
+    ------
+    ValueError
+        On unequal lengths, non-binary labels, scores that are not finite and missing groups.
+
+    References
+    ----------
     Zhou et al., DIN, KDD 2018, eq. 8 (impression-weighted).
     """
     return grouped_auc(labels, scores, groups).weighted(weighting)

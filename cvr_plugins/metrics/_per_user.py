@@ -89,12 +89,34 @@ def user_ndcg(
 ) -> float | None:
     """NDCG at k of each user, averaged: `mean_u DCG_u / IDCG_u`, `DCG_u = sum_{i: rank <= k} y_i / log2(rank_i + 1)`.
 
-    labels: 0/1, [N]; scores: finite, [N]; groups: user of each row, [N]. IDCG_u: of the best order, over
-    min(k, P_u) places with denominator "min", over all P_u positives with "positives", where no user with more than k
-    of them can reach 1. without_positive: a user without a positive is "left_out", or counts "zero" or "one". Equal
-    scores count in expectation over all ways of breaking the tie.
-    None where undefined: no user counts. Raises ValueError on unequal lengths, non-binary labels, scores that are not
-    finite, missing groups, k below 1 and unknown conventions.
+    Equal scores count in expectation over all ways of breaking the tie.
+
+    Parameters
+    ----------
+    labels
+        y, 0/1, `[N]`.
+    scores
+        Finite, `[N]`.
+    groups
+        User of each row, `[N]`.
+    k
+        How many of a user's rows count.
+    denominator
+        IDCG_u is of the best order, over min(k, P_u) places with "min", over all P_u positives with "positives", where
+        no user with more than k of them can reach 1.
+    without_positive
+        A user without a positive is "left_out", or counts "zero" or "one".
+
+    Returns
+    -------
+    float or None
+        None where undefined: no user counts.
+
+    Raises
+    ------
+    ValueError
+        On unequal lengths, non-binary labels, scores that are not finite, missing groups, k below 1 and unknown
+        conventions.
     """
     ranking = rank_users(*grouped_columns(labels, scores, groups), k)
     return user_ndcg_of(ranking, k, denominator, without_positive)
@@ -111,8 +133,17 @@ def user_recall(
 ) -> float | None:
     """Recall at k of each user, averaged: `mean_u hits_u / d_u`, the positives among the k highest over d_u.
 
-    d_u: min(k, P_u) with denominator "min", P_u, the user's positives, with "positives". The other arguments, ties,
-    None and errors as of `user_ndcg`.
+    Parameters
+    ----------
+    labels, scores, groups, k, without_positive
+        As for `user_ndcg`, ties and errors included.
+    denominator
+        d_u is min(k, P_u) with "min", P_u, the user's positives, with "positives".
+
+    Returns
+    -------
+    float or None
+        None where undefined: no user counts.
     """
     ranking = rank_users(*grouped_columns(labels, scores, groups), k)
     return user_recall_of(ranking, k, denominator, without_positive)
