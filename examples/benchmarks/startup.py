@@ -1,6 +1,6 @@
 """What installed plugins cost commands that need none of them: start-up with none and with twenty.
 
-python examples/benchmarks/startup.py [--rounds N] [--into README.md]
+python examples/benchmarks/startup.py [--rounds N] [--only NAME ...] [--into README.md]
 
 The plugins are made by `cvr-plugins new`, four of each kind, and installed by pip. Times are medians of new processes,
 with none and with twenty in turns, in seconds of the processor on one thread: the time that passes where nothing else
@@ -77,6 +77,7 @@ def run(code: str, arguments: list[str], path: Path) -> tuple[float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="commands to time, by their first word")
     parser.add_argument("--into", type=Path, help="file to put the table into")
     given = parser.parse_args()
     lines = [f"| command | none | {PLUGINS} plugins | difference | imported |", "| --- | ---: | ---: | ---: | ---: |"]
@@ -86,7 +87,7 @@ def main() -> None:
         none.mkdir()
         install(Path(temporary) / "sources", twenty)
         write_log(Path(temporary) / "log.csv")
-        for arguments in COMMANDS:
+        for arguments in (each for each in COMMANDS if given.only is None or each[0] in given.only):
             imported = run(COUNTED, arguments, twenty)[1].split()[-1]
             times: dict[Path, list[float]] = {none: [], twenty: []}
             for turn in range(given.rounds):
