@@ -80,7 +80,7 @@ def test_feature_propensities_help_and_wrong_ones_do_not():
     inverted = np.minimum(right.mean() ** 2 / right, 1)
     medians = {
         name: statistics.median(trained_auc(seed, propensity, IPS) for seed in range(seeds))
-        for name, propensity, seeds in (("right", right, 5), ("shuffled", shuffled, 3), ("inverted", inverted, 3))
+        for name, propensity, seeds in (("right", right, 3), ("shuffled", shuffled, 1), ("inverted", inverted, 1))
     }
     assert 0.772 <= medians["right"] <= 0.781
     assert medians["inverted"] < medians["shuffled"] < 0.770
@@ -91,7 +91,7 @@ def test_adap_sl_is_in_its_band_and_pruning_is_part_of_it():
     adap_sl = functools.partial(AdapSL, prune_rate=0.1, warm_up=6, target_sparsity=0.5, **OPTIONS)
     medians = [
         statistics.median(
-            trained_auc(seed, data()[2]["features"], model, weight_decay=0.001, epochs=15) for seed in range(3)
+            trained_auc(seed, data()[2]["features"], model, weight_decay=0.001, epochs=15) for seed in range(2)
         )
         for model in (adap_sl, functools.partial(adap_sl, prune_rate=0.0))
     ]
