@@ -15,9 +15,26 @@ from cvr_plugins.sequential.sessions import PADDING
 class MaskedItemHead(nn.Module):
     """Scores of all items at a masked position, `w_i . t(h) + b_i`.
 
-    t is the identity (Ye et al., PARS, AAAI 2026, eq 7, and a bias) or, with `transform`, `LayerNorm(GELU(W h + b))`
-    (Sun et al., BERT4Rec, CIKM 2019, eq 7, and RecBole's LayerNorm). tied: w is the encoder's item embedding instead of
-    a table of the head's own.
+    h: `[M, H]`; w: `[n_items, H]`; t: the identity or, with `transform`, `LayerNorm(GELU(W h + b))`.
+
+    Parameters
+    ----------
+    encoder
+        Whose hidden states are read.
+    tied
+        Whether w is the encoder's item embedding instead of a table of the head's own.
+    transform
+        Whether t is more than the identity.
+
+    Raises
+    ------
+    ValueError
+        For an option that is neither true nor false.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026, eq 7, and a bias; with `transform` Sun et al., BERT4Rec, CIKM 2019, eq 7, and RecBole's
+    LayerNorm.
     """
 
     weight: Tensor | None

@@ -32,14 +32,29 @@ class Candidates(NamedTuple):
 class PseudoLabelStore(nn.Module):
     """The partial label matrix of PARS, kept where it is not 0: one float per session and distinct item.
 
-    Row u starts at 1 / |U_u| for each of the distinct items U_u of session u (Ye et al., PARS, AAAI 2026, eq 8) and
-    sums to 1 ever after. State is buffers, and so follows `state_dict`, `.to(device)` and deepcopy: `ptr` int64
-    `[n + 1]`, `item` int32 `[nnz]`, ascending within a session, `value` float32 `[nnz]`; session u's are at
-    `ptr[u]:ptr[u + 1]`. 4 + 4 bytes a label and 8 a session: 53 MB for 417,370 sessions of 15 events, where the dense
-    matrix over 39,299 items takes 65.6 GB.
+    Row u starts at 1 / |U_u| for each of the distinct items U_u of session u and sums to 1 ever after. State is
+    buffers, and so follows `state_dict`, `.to(device)` and deepcopy: `ptr` int64 `[n + 1]`, `item` int32 `[nnz]`,
+    ascending within a session, `value` float32 `[nnz]`; session u's are at `ptr[u]:ptr[u + 1]`.
 
+    Parameters
+    ----------
+    n_items
+        Number of item ids, the padding id 0 among them.
+
+    Raises
+    ------
+    ValueError
+        For a number that is none.
+
+    Notes
+    -----
     Built by `from_padded` or `from_ragged`; `PseudoLabelStore(n_items=...)` is one without sessions. Loading a state
-    replaces all sessions by those of the state. n_items: number of item ids, the padding id 0 among them.
+    replaces all sessions by those of the state. 4 + 4 bytes a label and 8 a session: 53 MB for 417,370 sessions of 15
+    events, where the dense matrix over 39,299 items takes 65.6 GB.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026, eq 8.
     """
 
     ptr: Tensor
@@ -55,10 +70,25 @@ class PseudoLabelStore(nn.Module):
 
     @classmethod
     def from_padded(cls, sessions: Tensor | Sequence[Sequence[int]], *, n_items: int) -> PseudoLabelStore:
-        """Return the store of sessions `[n, L]` of item ids, padded by 0 in any column, on their device.
+        """Return the store of padded sessions, on their device.
 
-        A session without an event has no labels, and `gather` refuses it. Raises ValueError for ids outside
-        0 .. n_items - 1.
+        Parameters
+        ----------
+        sessions
+            Item ids `[n, L]`, padded by 0 in any column. A session without an event has no labels, and `gather` refuses
+            it.
+        n_items
+            Number of item ids.
+
+        Returns
+        -------
+        PseudoLabelStore
+            With uniform labels.
+
+        Raises
+        ------
+        ValueError
+            For ids outside 0 .. n_items - 1.
         """
         store = cls(n_items=n_items)
         padded = check_integers("The sessions", as_tensor("The sessions", sessions), 2)
@@ -72,8 +102,24 @@ class PseudoLabelStore(nn.Module):
     ) -> PseudoLabelStore:
         """Return the store of sessions given as one array of item ids and the number of events of each session.
 
-        items: `[sum(lengths)]`, the first session's events first; lengths: `[n]`, of which 0 is a session that has
-        no labels. Raises ValueError for ids outside 1 .. n_items - 1 and for lengths that do not add up.
+        Parameters
+        ----------
+        items
+            `[sum(lengths)]`, the first session's events first.
+        lengths
+            `[n]`, of which 0 is a session that has no labels.
+        n_items
+            Number of item ids.
+
+        Returns
+        -------
+        PseudoLabelStore
+            With uniform labels.
+
+        Raises
+        ------
+        ValueError
+            For ids outside 1 .. n_items - 1 and for lengths that do not add up.
         """
         store = cls(n_items=n_items)
         ids = check_integers("The items of the sessions", as_tensor("The items of the sessions", items), 1)
@@ -109,10 +155,30 @@ class PseudoLabelStore(nn.Module):
     def update(self, session_ids: Tensor, new_values: Tensor, alpha_new: float) -> Tensor:
         """Replace labels by alpha_new * new + (1 - alpha_new) * old, and return them, `[B, C]`, 0 at padding.
 
-        session_ids: `[B]`, each at most once; new_values: `[B, C]` in the order of `gather`, rows summing to 1, what
-        stands at padding is ignored. Ye et al., PARS, eq 11, whose alpha this is; the released program's 0.9 is the
-        weight of the *old* label, alpha_new = 0.1. Raises ValueError for ids that `gather` refuses, for a session
-        named twice (which of its two rows would count?), and for another shape.
+        Parameters
+        ----------
+        session_ids
+            `[B]`, each at most once.
+        new_values
+            `[B, C]` in the order of `gather`, rows summing to 1; what stands at padding is ignored.
+        alpha_new
+            In [0, 1], weight of the new labels.
+
+        Returns
+        -------
+        Tensor
+            The labels as they are now, `[B, C]`.
+
+        Raises
+        ------
+        ValueError
+            For ids that `gather` refuses, for a session named twice (which of its two rows would count?), and for
+            another shape.
+
+        References
+        ----------
+        Ye et al., PARS, AAAI 2026, eq 11, whose alpha this is; the released program's 0.9 is the weight of the *old*
+        label, alpha_new = 0.1.
         """
         weight = check_number("alpha_new", alpha_new, low=0, high=1)
         places, mask = self._places(session_ids)
