@@ -40,15 +40,10 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
         with weights_only(
             config[key] for key in _PRETRAINED if isinstance(config[key], str) and os.path.isfile(config[key])
         ):
-            with blamed(config["model"], owner_of(config), "its constructor", ConfigError):
+            with blamed(config["model"], names.owner(config["model"]), "its constructor", ConfigError):
                 model = config.model_class(config, parts[0]._dataset)
             model = model.to(config["device"])
     return (dataset, *parts, model)
-
-
-def owner_of(config: RecBoleConfig) -> str | None:
-    """Return the plugin that the configured model is of, None if it is of none."""
-    return names.owner(config["model"])
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from recbole.utils import get_trainer
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
+from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints
 from cvr_plugins.recbole.context.collector import MethodCollector
 from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.recbole.evaluation.names import is_of_sessions
-from cvr_plugins.recbole.running._building import data_and_model, log_flops, owner_of, packages_named
+from cvr_plugins.recbole.running._building import data_and_model, log_flops, packages_named
 from cvr_plugins.recbole.running.resuming import CHECKPOINT, FRAMEWORK, check_same
 from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord, History
@@ -52,7 +53,7 @@ class Training:
         logger = getLogger()
         logger.info(config)
         self.config = config
-        self.owner = owner_of(config)
+        self.owner = names.owner(config["model"])
         self.dataset, *self.loaders, model = data_and_model(config)
         logger.info(self.dataset)
         logger.info(model)
@@ -108,7 +109,7 @@ class Training:
         best = trainer.history.best
         return RunResult(
             report=report,
-            valid=named({} if best is None else best.metrics, config),
+            valid={} if best is None else named(best.metrics, config, "valid"),
             history=trainer.history,
             config=config,
             best_valid_score=score,
@@ -120,14 +121,14 @@ class Training:
             **self._data(),
         )
 
-    def _reported(self, result: Mapping[str, Any]) -> tuple[Report, Mapping[str, ReliabilityCurve]]:
+    def _reported(self, result: Mapping[str, Any] | None) -> tuple[Report, Mapping[str, ReliabilityCurve]]:
         """Return the report of what was just evaluated; result: what RecBole's Evaluator made of it."""
         collector = self.trainer.eval_collector
-        if not isinstance(collector, MethodCollector):
-            return Report(named(result, self.config), {}), {}
+        if not result or not isinstance(collector, MethodCollector):
+            return Report(named(result or {}, self.config, "test"), {}), {}
         assert collector.scored is not None
         own = {name: value for name, value in result.items() if not is_key(name)}
-        values = {**collector.report.values, **named(own, self.config)}
+        values = {**collector.report.values, **named(own, self.config, "test")}
         return Report(values, collector.report.support), reliability(collector.scored)
 
     def _data(self) -> dict[str, Any]:
@@ -137,8 +138,8 @@ class Training:
             "users": dataset.user_num - 1 if dataset.uid_field else None,
             "items": dataset.item_num - 1 if dataset.iid_field else None,
         }
-        names = ("train", "valid", "test")
-        parts = {name: {"rows": len(part._dataset)} for name, part in zip(names, self.loaders, strict=True)}
+        loaders = zip(("train", "valid", "test"), self.loaders, strict=True)
+        parts = {name: {"rows": len(loader._dataset)} for name, loader in loaders}
         return {"log": log, "parts": parts, "notes": getattr(dataset, "notes", ())}
 
     def _blamed(self, doing: str, kind: type[Exception] = TrainingError) -> AbstractContextManager[None]:
@@ -159,12 +160,12 @@ def trainer_class(config: RecBoleConfig) -> type[Any]:
     return type(base.__name__, (*mixins, base), {"__module__": base.__module__}) if mixins else base
 
 
-def named(result: Mapping[str, Any], config: Any) -> dict[str, Any]:
+def named(result: Mapping[str, Any], config: RecBoleConfig, part: str) -> dict[str, Any]:
     """Return a result of RecBole's with names that tell the protocol: `full/ndcg@10`, `uni100/mrr@5`, `labeled/auc`.
 
-    Names of metrics of sessions and of tasks tell it themselves.
+    Names of metrics of sessions and of tasks tell it themselves. part: "valid" or "test", whose result it is.
     """
-    mode = config["eval_args"]["mode"]["test"]
+    mode = config["eval_args"]["mode"][part]
     return {key if "/" in key or is_of_sessions(key) else f"{mode}/{key}": value for key, value in result.items()}
 
 

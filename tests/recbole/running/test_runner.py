@@ -139,6 +139,14 @@ def test_a_run_folder_tells_what_was_done(brief, tmp_path):
     assert not (tmp_path / "log_tensorboard").exists()
 
 
+def test_values_are_named_by_the_protocol_of_their_part(brief):
+    mode = {"valid": "uni10", "test": "full"}
+    result = run("BPR", config_dict={**brief, "eval_args": {"mode": mode}}, out="run")
+    assert {name.split("/")[0] for name in result.report} == {"full"}
+    assert {name.split("/")[0] for name in result.valid} == {"uni10"}
+    assert dict(result.valid) == {f"uni10/{name}": value for name, value in result.best_valid_result.items()}
+
+
 def test_a_run_can_be_repeated_from_its_folder(brief, tmp_path):
     first = run("BPR", config_dict=brief, out="first")
     second = run(config_file_list=[tmp_path / "first" / "config.yaml"], out="second")
