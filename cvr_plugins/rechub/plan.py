@@ -77,10 +77,7 @@ def usable_device(name: str) -> torch.device:
     """Return the torch device of that name, for "auto" cuda if there is one; raise ConfigError if it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return checked_device(name)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    return checked_device(name)
 
 
 def _metrics(names: Sequence[str] | None) -> tuple[str, ...]:

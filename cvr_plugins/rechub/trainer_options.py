@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cvr_plugins.config import KEYS
+from cvr_plugins.config import KEYS, ConfigError
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import registry
 from cvr_plugins.training.watch import Watch
@@ -38,12 +38,12 @@ def refuse_parent_options(
 
 
 def checked_device(device: str | torch.device) -> torch.device:
-    """Return the device, or raise ValueError if nothing can be put on it."""
+    """Return the device, or raise ConfigError if nothing can be put on it."""
     try:
         checked = torch.device(device)
         torch.ones(1, device=checked).item()
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"The device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"The device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return checked
 
 
