@@ -9,8 +9,9 @@ from typing import Any
 
 from cvr_plugins.contracts import Architecture, Backbone, Layout, Method, Objective, Weighting
 from cvr_plugins.nearest import did_you_mean
-from cvr_plugins.plugins import one_line, registry, sentence
+from cvr_plugins.plugins import registry
 from cvr_plugins.weightings import terms_by_task, unbalanced
+from cvr_plugins.wording import one_line, sentence
 
 HEAD_SUFFIX = "_params"
 """Option `<head>_params`: a mapping that replaces the backbone's options for that head."""

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from cvr_plugins.wording import one_line
+
 _COMMANDS = {
     "run": "run",
     "grid": "grid",
@@ -155,11 +157,9 @@ def _code(error: Exception) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    message = " ".join(str(error).split())
-    if type(error).__module__.startswith("cvr_plugins."):
-        return message
-    name = type(error).__name__
-    return f"{name}: {message}" if message else name
+    # Ours say what is wrong in words of their own.
+    ours = type(error).__module__.startswith("cvr_plugins.")
+    return " ".join(str(error).split()) if ours else one_line(error)
 
 
 def _fail(message: str, code: int, debug: bool = False) -> int:

@@ -11,8 +11,6 @@ from cvr_plugins.plugins._records import (
     RegistryBusy,
     RegistryError,
     UnknownName,
-    one_line,
-    sentence,
 )
 from cvr_plugins.plugins._registry import Registry, registry, reset
 
@@ -27,9 +25,7 @@ __all__ = [
     "RegistryBusy",
     "RegistryError",
     "UnknownName",
-    "one_line",
     "recbole_problem",
     "registry",
     "reset",
-    "sentence",
 ]

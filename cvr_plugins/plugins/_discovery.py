@@ -15,7 +15,8 @@ import pluggy
 from cvr_plugins import hookspecs
 from cvr_plugins.nearest import did_you_mean, either, nearest
 from cvr_plugins.plugins._checks import COMMAND, KINDS
-from cvr_plugins.plugins._records import BUILTIN, Failure, sentence, valid_name
+from cvr_plugins.plugins._records import BUILTIN, Failure, valid_name
+from cvr_plugins.wording import sentence
 
 GROUP = hookspecs.PROJECT
 BUILTIN_MODULES = ("cvr_plugins.builtin", "cvr_plugins.recbole.hooks")

@@ -17,8 +17,8 @@ from cvr_plugins.plugins._records import (
     PluginFailed,
     Registered,
     UnknownName,
-    sentence,
 )
+from cvr_plugins.wording import sentence
 
 
 @dataclass(frozen=True)

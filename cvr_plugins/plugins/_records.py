@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvr_plugins.wording import one_line, sentence
+
 BUILTIN = "builtin"
 """The name of this package's own plugin; no other may have it."""
 
@@ -114,17 +116,3 @@ class RegistryBusy(RuntimeError):
 
 class PluginWarning(UserWarning):
     """Something of a plugin cannot be used; everything else can."""
-
-
-def one_line(error: BaseException) -> str:
-    """Return `Type: message` on one line, whatever the exception's own `__str__` does."""
-    try:
-        message = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - a plugin's exception class may be broken too
-        message = "its message cannot be shown"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-def sentence(text: str) -> str:
-    """Return `text` with an end."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."

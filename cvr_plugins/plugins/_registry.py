@@ -22,8 +22,8 @@ from cvr_plugins.plugins._records import (
     Registered,
     RegistryBusy,
     UnknownName,
-    one_line,
 )
+from cvr_plugins.wording import one_line
 
 if TYPE_CHECKING:
     import click
@@ -178,11 +178,6 @@ class Registry:
     def failures(self) -> tuple[Failure, ...]:
         """What failed so far, of any plugin, also of one named by CVR_PLUGINS_LOAD that is not installed."""
         return tuple(self._failures)
-
-    def report(self, failures: Iterable[Failure]) -> None:
-        """Add what a framework's side found wrong with what plugins registered; each is warned about once."""
-        with self._lock:
-            self._record(failures)
 
     def add_commands(self, cli: click.Group) -> None:
         """Let each plugin add commands to `cli`; one that fails adds none, and none replaces another's.

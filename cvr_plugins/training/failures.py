@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cvr_plugins.plugins import one_line, sentence
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.wording import one_line, sentence
 
 OURS = (None, "builtin", "recbole")
 """Owners whose errors are let through as they are: nobody, this package, RecBole."""

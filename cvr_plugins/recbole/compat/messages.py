@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from cvr_plugins.wording import one_line
+
 _STOCK_PYTHON = (3, 11)
 _RUNNER = "use `from cvr_plugins.recbole import run_recbole` (or `cvr-plugins run`), which needs none of them"
 _HYPEROPT = "0.2.5"
@@ -108,7 +110,7 @@ def _config_fails(error: Exception) -> None:
 
 def _raise_stock(what: str, error: Exception) -> None:
     reasons = _reasons()
-    where = f"on these packages ({', '.join(reasons)})" if reasons else f"here ({_one_line(error)})"
+    where = f"on these packages ({', '.join(reasons)})" if reasons else f"here ({one_line(error)})"
     if sys.version_info[:2] <= _STOCK_PYTHON:
         install = "install the older packages it needs with pip install 'cvr-plugins[stock-recbole]', or "
     else:
@@ -169,7 +171,3 @@ def _version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
