@@ -20,15 +20,14 @@ from recbole.config import Config as RecBoleConfig
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
-from cvr_plugins.config import ConfigError, refuse_processes
+from cvr_plugins.config import ConfigError, Loader, read_mapping, refuse_processes
 from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat.binding import bind, register_metrics
 from cvr_plugins.recbole.compat.numpy_names import give_old_names
 from cvr_plugins.recbole.compat.process_state import anomaly_mode_kept
 from cvr_plugins.recbole.evaluation import RECBOLE_METRICS
 from cvr_plugins.recbole.evaluation.names import purchase_field, requested
-from cvr_plugins.recbole.running import datasets as _data
-from cvr_plugins.recbole.running._yaml import Loader, read_yaml
+from cvr_plugins.recbole.running import datasets
 
 _CERTAIN = 0.9
 _RECBOLES_METRICS = "recbole.evaluator.metrics"
@@ -41,6 +40,18 @@ _DERIVED = {
 """Keys whose values RecBole makes of others, or of the machine."""
 
 _PICKLING = ("save_dataset", "save_dataloaders")
+
+
+class YAMLLoader(Loader):
+    """The loader of all configurations, which also reads `!!python/tuple`, as RecBole does: it holds no code."""
+
+
+def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
+    assert isinstance(node, yaml.SequenceNode)
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+YAMLLoader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
 class Config(RecBoleConfig):
@@ -93,13 +104,13 @@ class Config(RecBoleConfig):
         self.parameters = {category: list(names) for category, names in self.parameters.items()}
 
     def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
-        return Loader
+        return YAMLLoader
 
     def _load_config_files(self, file_list: Sequence[str | Path] | str | Path | None) -> dict[str, Any]:
         files = [file_list] if isinstance(file_list, (str, Path)) else file_list or []
         merged: dict[str, Any] = {}
         for file in files:
-            merged.update(read_yaml(file))
+            merged.update(_read(file))
         return merged
 
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -135,7 +146,7 @@ class Config(RecBoleConfig):
         if not isinstance(dataset, str):
             raise ConfigError(f"dataset must be a name; got {dataset!r}.")
         self._given_dataset = dataset
-        self._place = _data.find(dataset, given.get("data_path"))
+        self._place = datasets.find(dataset, given.get("data_path"))
         if self._place is not None and not self._place.keys:
             # A file or folder, which is found from elsewhere, too.
             self._given_dataset = str(Path(dataset).resolve())
@@ -157,7 +168,7 @@ class Config(RecBoleConfig):
             self._take_keys_of(self._place, model_class)
         self._warn_of_misspelt(model_class)
 
-    def _take_keys_of(self, place: _data.Place, model_class: type) -> None:
+    def _take_keys_of(self, place: datasets.Place, model_class: type) -> None:
         internal, given = self.internal_config_dict, self.external_config_dict
         internal.update(place.keys)
         # A model that reads labels by their roles says itself what is to be loaded.
@@ -252,6 +263,10 @@ class Config(RecBoleConfig):
                 warnings.warn(f"RecBole knows no key {key!r}; is {meant!r} meant?")
 
 
+def _read(path: str | Path) -> dict[str, Any]:
+    return read_mapping(path, YAMLLoader, "a RecBole configuration")
+
+
 def _literal(text: str) -> Any:
     """Return the number, list, tuple, mapping, truth value or None that a text is in Python's spelling, or the text."""
     try:
@@ -303,7 +318,7 @@ def _misspelt(key: str, known: Iterable[str]) -> str | None:
 def _keys_of_models() -> frozenset[str]:
     """Return the keys of all models of RecBole: one that the model at hand has not is not misspelt for that."""
     files = Path(recbole.__file__).parent.glob("properties/model/*.yaml")
-    return frozenset(key for file in files for key in read_yaml(file))
+    return frozenset(key for file in files for key in _read(file))
 
 
 def restored(checkpoint: Mapping[str, Any]) -> Config:

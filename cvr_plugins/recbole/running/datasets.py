@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from cvr_plugins.config import KEYS, ConfigError
+from cvr_plugins.config import KEYS, ConfigError, resolve
+from cvr_plugins.data import write_atomic
 from cvr_plugins.data.atomic import AtomicFile
+from cvr_plugins.logs import field_keys, load_log
 from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.recbole.compat.process_state import cache_folder
@@ -21,6 +23,7 @@ from cvr_plugins.recbole.context.fields import ROLES
 
 RECBOLES_OWN = "ml-100k"
 _RECBOLES_PATH = "dataset"
+_ROLE_KEYS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
 
 class Place(NamedTuple):
@@ -59,9 +62,6 @@ def find(dataset: str, data_path: str | None) -> Place | None:
         entry = registry().find("dataset", dataset)
     except RegistryError as error:
         return None if _is_below(_RECBOLES_PATH, dataset) else _folder(Path(dataset), error)
-    # Not above: what it imports imports this.
-    from cvr_plugins.recbole.running.atomic import atomic_folder
-
     cache = cache_folder() / "recbole" / _fingerprint(entry.value, entry.plugin, data_path)
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
@@ -129,3 +129,43 @@ def _fingerprint(builder: Any, plugin: str, data_path: str | None) -> str:
     states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     about = [plugin, version("cvr-plugins"), data_path, states]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+class AtomicFolder(NamedTuple):
+    """Where a data set's atomic files are, and what a configuration says of them.
+
+    data_path: the folder in which the data set's own lies, RecBole's key of that name; keys: to be put below what the
+    user gives: `data_path`, `dataset`, `CLICK_FIELD`, ...; notes: what reading and writing had to say.
+    """
+
+    data_path: Path
+    keys: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def atomic_folder(dataset: str, folder: str | Path, *, data_path: str | Path | None = None) -> AtomicFolder:
+    """Write a registered data set's atomic files into `folder/NAME`, whole or not at all, unless they are there.
+
+    dataset: a registered name; data_path: what its builder is given. Files that are there are taken as they are if
+    they have the data set's fields. Labels, truth and timestamp are fields of the `.inter` file, named by the keys.
+    Raises RegistryError for an unknown name, DataError if the log cannot be built or written, TargetError if the
+    folder holds something else, OutputError if writing fails.
+    """
+    registry().find("dataset", dataset)
+    given = {} if data_path is None else {"data_path": str(data_path)}
+    log = load_log(resolve({"dataset": dataset, **given}, needs=("dataset",)))
+    place = Path(folder) / log.name
+    notes = log.notes
+    if not _holds(place, log.name, log.schema.columns):
+        notes = (*notes, *write_atomic(log, folder).notes)
+    named = field_keys(log.schema)
+    keys = {key: named.get(key) for key in (*_ROLE_KEYS, *ROLES.values()) if named.get(key) is not None}
+    return AtomicFolder(Path(folder), {"data_path": str(folder), "dataset": log.name, **keys}, notes)
+
+
+def _holds(place: Path, name: str, columns: tuple[str, ...]) -> bool:
+    files = [place / f"{name}.{suffix}" for suffix in ("inter", "user", "item")]
+    if not files[0].is_file():
+        return False
+    found = {field for file in files if file.is_file() for field in AtomicFile.open(file).fields}
+    return found == set(columns)

@@ -14,7 +14,6 @@ from recbole.config import Config as RecBoleConfig
 from cvr_plugins.config import ConfigError, refuse_processes
 from cvr_plugins.recbole.compat.checkpoints import load_checkpoint, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
-from cvr_plugins.recbole.running._building import data_and_model
 from cvr_plugins.recbole.running.config import Config, restored
 from cvr_plugins.recbole.running.resuming import (
     begin,
@@ -24,7 +23,7 @@ from cvr_plugins.recbole.running.resuming import (
     resumable,
     settings,
 )
-from cvr_plugins.recbole.running.training import Training
+from cvr_plugins.recbole.running.training import Training, data_and_model
 from cvr_plugins.training import run_folder
 from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.results import RunResult

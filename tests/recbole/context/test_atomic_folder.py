@@ -9,8 +9,8 @@ from recbole.data import create_dataset
 from cvr_plugins.data import ml_100k_funnel
 from cvr_plugins.plugins import RegistryError
 from cvr_plugins.recbole import models
-from cvr_plugins.recbole.running.atomic import atomic_folder
 from cvr_plugins.recbole.running.config import Config
+from cvr_plugins.recbole.running.datasets import atomic_folder
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 
-from cvr_plugins.recbole.running.atomic import atomic_folder
 from cvr_plugins.recbole.running.config import Config
+from cvr_plugins.recbole.running.datasets import atomic_folder
 
 pytestmark = pytest.mark.slow
 

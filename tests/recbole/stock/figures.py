@@ -42,12 +42,11 @@ def figures(which: str, model: str) -> dict:
     found = {}
     if which == "stock":
         from recbole.quick_start import quick_start as home
-
-        maker = home
+        from recbole.quick_start import run_recbole
     else:
-        from cvr_plugins.recbole.running import _building as maker
-        from cvr_plugins.recbole.running import runner as home
-    create, get = maker.create_dataset, home.get_trainer
+        from cvr_plugins.recbole import run_recbole
+        from cvr_plugins.recbole.running import training as home
+    create, get = home.create_dataset, home.get_trainer
 
     def create_dataset(config):
         dataset = create(config)
@@ -66,8 +65,8 @@ def figures(which: str, model: str) -> dict:
 
         return Watched
 
-    maker.create_dataset, home.get_trainer = create_dataset, get_trainer
-    result = home.run_recbole(model=model, dataset="ml-100k", config_dict={**EVERY, **SETTINGS[model]})
+    home.create_dataset, home.get_trainer = create_dataset, get_trainer
+    result = run_recbole(model=model, dataset="ml-100k", config_dict={**EVERY, **SETTINGS[model]})
     return {**found, "test": {name: float(value) for name, value in result["test_result"].items()}}
 
 
