@@ -15,7 +15,7 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.recbole.sequential.events import EventLog, SessionItems, Sessions, distinct
+from cvr_plugins.recbole.sequential.events import EventLog, Sessions
 from cvr_plugins.recbole.sequential.reading import read_events, read_header
 
 ROW, START, STOP = "session_row", "session_start", "session_stop"
@@ -38,8 +38,8 @@ class SessionDataset(SequentialDataset):
     augmentation: "sessions" trains on a session's last MAX_ITEM_LIST_LENGTH events, one row per session; "prefixes" on
     every prefix of two events or more, a row for each, as RecBole's own sequential models do.
     PURCHASE_FIELD: column that is 1 for events of a bought item, 0 otherwise; the file need not have it. It is in no
-    `Interaction`, and so in no batch; `sessions()` and `candidates()` hand it to evaluation. Columns other than those
-    of session, item, time and purchase play no part.
+    `Interaction`, and so in no batch; `sessions()` hands it to evaluation. Columns other than those of session, item,
+    time and purchase play no part.
     """
 
     log: EventLog
@@ -161,10 +161,6 @@ class SessionDataset(SequentialDataset):
         rows = self.session_rows
         start = torch.maximum(rows[START], rows[STOP] - self.max_item_list_len)
         return self.log.sessions(rows[self.uid_field], start, rows[STOP])
-
-    def candidates(self) -> SessionItems:
-        """Return the distinct items of the sessions of this part, as `sessions()` has them."""
-        return distinct(self.sessions(), self.item_num)
 
     def session_interaction(self, rows: slice | Tensor) -> Interaction:
         """Return whole sessions, `rows` of `sessions()`: what is scored when nothing is held out."""

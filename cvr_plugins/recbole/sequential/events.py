@@ -21,22 +21,6 @@ class Sessions(NamedTuple):
     purchased: Tensor | None
 
 
-class SessionItems(NamedTuple):
-    """The distinct items of each session, in ascending order of ids.
-
-    session: RecBole's ids of the sessions, `[n]`; ptr: int64 `[n + 1]`; item: `[nnz]`; purchased: bool `[nnz]`, whether
-    an event of the item says so, or None if no purchases were loaded; last: place of the item's last event among the
-    session's events, from 0, `[nnz]`; times: how many of them are the item's, `[nnz]`.
-    """
-
-    session: Tensor
-    ptr: Tensor
-    item: Tensor
-    purchased: Tensor | None
-    last: Tensor
-    times: Tensor
-
-
 class EventLog(NamedTuple):
     """The events of all sessions, one session after the other, each in order of time.
 
@@ -62,20 +46,3 @@ class EventLog(NamedTuple):
         """Return the rows as sessions of their own."""
         ptr, place = self.ragged(start, stop)
         return Sessions(session, ptr, self.item[place], None if self.purchased is None else self.purchased[place])
-
-
-def distinct(sessions: Sessions, n_items: int) -> SessionItems:
-    """Return the distinct items of each session. n_items: number of item ids, the padding id 0 among them."""
-    count = sessions.ptr.diff()
-    row = torch.arange(len(count)).repeat_interleave(count)
-    key, inverse, events = torch.unique(
-        row * n_items + sessions.item, sorted=True, return_inverse=True, return_counts=True
-    )
-    place = torch.arange(len(row)) - sessions.ptr[row]
-    last = torch.zeros_like(key).scatter_reduce_(0, inverse, place, "amax")
-    purchased = None
-    if sessions.purchased is not None:
-        bought = torch.zeros(len(key), dtype=torch.uint8)
-        purchased = bought.scatter_reduce_(0, inverse, sessions.purchased.to(torch.uint8), "amax").bool()
-    ptr = torch.nn.functional.pad(torch.bincount(key // n_items, minlength=len(count)).cumsum(0), (1, 0))
-    return SessionItems(sessions.session, ptr, key % n_items, purchased, last, events)

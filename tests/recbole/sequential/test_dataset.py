@@ -117,7 +117,7 @@ def test_no_batch_holds_a_purchase_or_any_other_column(make_events, write, recbo
     assert run.train._dataset.sessions().purchased.any()
 
 
-def test_sessions_and_candidates_say_what_was_browsed_and_bought(write, recbole):
+def test_sessions_say_what_was_browsed_and_bought(write, recbole):
     events = [
         ("a", "x", 1, 0),
         ("a", "y", 2, 1),
@@ -128,16 +128,11 @@ def test_sessions_and_candidates_say_what_was_browsed_and_bought(write, recbole)
     ]
     events += [(f"n{number}", item, 10 + number, 0) for number in range(8) for item in "xz"]
     part = recbole("PARS", write(events)).train._dataset
-    sessions, found = part.sessions(), part.candidates()
+    sessions = part.sessions()
     assert list(tokens(part, "session_id", sessions.session))[:2] == ["a", "b"]
     assert sessions.ptr[:3].tolist() == [0, 3, 5]
     assert list(tokens(part, "item_id", sessions.item[:5])) == ["x", "y", "x", "z", "y"]
     assert sessions.purchased[:5].tolist() == [False, True, False, False, False]
-    assert found.ptr[:3].tolist() == [0, 2, 4]
-    assert list(tokens(part, "item_id", found.item[:4])) == ["x", "y", "y", "z"]
-    assert found.purchased[:4].tolist() == [False, True, False, False]
-    assert found.last[:4].tolist() == [2, 1, 1, 0]
-    assert found.times[:4].tolist() == [2, 1, 1, 1]
     whole = part.session_interaction(torch.tensor([1, 0]))
     assert [list(tokens(part, "item_id", row[:3])) for row in whole["item_id_list"]] == [
         ["z", "y", "[PAD]"],
@@ -148,7 +143,6 @@ def test_sessions_and_candidates_say_what_was_browsed_and_bought(write, recbole)
 def test_a_column_of_purchases_is_not_needed(make_events, write, recbole):
     run = recbole("PARS", write(make_events()), load_col={"inter": ["session_id", "item_id", "timestamp"]})
     assert run.test._dataset.sessions().purchased is None
-    assert run.test._dataset.candidates().purchased is None
 
 
 def test_history_goes_back_to_the_first_event(make_events, write, recbole):
