@@ -213,5 +213,12 @@ def test_the_package_loads_no_library_and_torch_rechubs_side_needs_no_recbole():
     )
 
 
-def test_everything_but_torch_rechubs_side_imports_without_it():
-    run_without(["torch_rechub"], f"for name in {modules_outside('rechub')!r}: importlib.import_module(name)")
+def test_everything_but_torch_rechubs_side_imports_without_it_and_loads_no_plugin():
+    run_without(
+        ["torch_rechub"],
+        f"""
+        for name in {modules_outside("rechub")!r}:
+            importlib.import_module(name)
+        assert sys.modules["cvr_plugins.plugins._registry"]._registry is None
+        """,
+    )

@@ -10,7 +10,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.metrics import DEFAULT_METRICS, METRICS, TARGETS, parse_key
+from cvr_plugins.metrics import DEFAULT_METRICS, METRICS, TARGETS, Metric, find_metric, parse_key
 from cvr_plugins.plugins import RegistryError, registry
 
 REPORT = "cvr.report"
@@ -76,6 +76,10 @@ def metric_class(key: str) -> type[ReportMetric]:
         metric = registry().metric(parse_key(key, find=registry().metric).metric)
     except (ValueError, RegistryError) as error:
         raise ConfigError(f"metrics: {error}") from error
+    return _made(key, metric)
+
+
+def _made(key: str, metric: Metric) -> type[ReportMetric]:
     if key not in _classes:
         attributes = {"key": key, "smaller": metric.best == "min", "__module__": __name__, "__doc__": metric.summary}
         _classes[key] = type(key.lower(), (ReportMetric,), attributes)
@@ -89,7 +93,10 @@ def metric_classes(names: Iterable[str]) -> tuple[type[ReportMetric], ...]:
 
 _classes: dict[str, type[ReportMetric]] = {}
 
-METRIC_CLASSES: tuple[type[ReportMetric], ...] = metric_classes(
-    f"{target.name}/{metric}" for target in TARGETS for metric in dict.fromkeys([*METRICS, *DEFAULT_METRICS])
+# Without the registry: importing this loads no plugin.
+METRIC_CLASSES: tuple[type[ReportMetric], ...] = tuple(
+    _made(f"{target.name}/{name}", find_metric(name))
+    for target in TARGETS
+    for name in dict.fromkeys([*METRICS, *DEFAULT_METRICS])
 )
 """Our own metrics; those with another number in them, and plugins', are made when a configuration names them."""
