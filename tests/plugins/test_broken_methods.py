@@ -51,57 +51,61 @@ def names_in(folder):
     [
         ("RuntimeError('boom')", "its constructor raised RuntimeError: boom."),
         ("ValueError('boom')", "boom"),
-        ("KeyError('boom')", "its constructor raised KeyError: 'boom'."),
     ],
 )
 def test_a_method_whose_construction_fails(
     error, message, framework, method_source, distributions, typed, train, tmp_path
 ):
     pytest.importorskip(framework.replace("-", "_"))
-    distributions.install({"acme": method_source(extra=CONSTRUCTOR.format(error))})
+    distributions.add("acme", method_source(extra=CONSTRUCTOR.format(error)))
     code, _, err = train("Broken", tmp_path / "run", framework)
     assert code == 2
     assert err.splitlines()[-1] == f"Error: Broken (plugin acme), objective: {message}"
     assert not (tmp_path / "run").exists()
-    assert train("Naive", tmp_path / "run", framework)[0] == 0
     code, out, _ = typed("check", "Broken", "--only", "construction")
     assert code == 1
     assert "boom" in out
 
 
-@pytest.mark.parametrize("error", ["RuntimeError('boom')", "KeyError('boom')"])
-def test_a_recbole_model_whose_construction_fails(error, distributions, train, tmp_path):
+def test_a_recbole_model_whose_construction_fails(distributions, train, tmp_path):
     pytest.importorskip("recbole")
-    distributions.install({"acme": model("BuiltBPR", then=f"raise {error}")})
+    distributions.add("acme", model("BuiltBPR", then="raise KeyError('boom')"))
     code, _, err = train("BuiltBPR", tmp_path / "run", "recbole")
     assert code == 2
-    shown = error.replace("('", ": ").replace("')", "") if "Runtime" in error else "KeyError: 'boom'"
-    assert err.splitlines()[-1] == f"Error: BuiltBPR (plugin acme): its constructor raised {shown}."
+    assert err.splitlines()[-1] == "Error: BuiltBPR (plugin acme): its constructor raised KeyError: 'boom'."
     assert not (tmp_path / "run").exists()
     assert train("BPR", tmp_path / "run", "recbole")[0] == 0
 
 
-@pytest.mark.parametrize("framework", ["torch-rechub", "recbole"])
 @pytest.mark.parametrize(
-    ("broken", "message"),
+    ("framework", "broken", "message"),
     [
+        *[
+            (
+                framework,
+                {"factor": "float('nan')"},
+                "Broken (plugin acme): the loss term 'ctr' became nan in epoch 0 by batch 1. Lower the learning rate",
+            )
+            for framework in ("torch-rechub", "recbole")
+        ],
         (
-            {"factor": "float('nan')"},
-            "Broken (plugin acme): the loss term 'ctr' became nan in epoch 0 by batch 1. Lower the learning rate",
+            "torch-rechub",
+            {"factor": "(1 / 0)"},
+            "Broken (plugin acme): training raised ZeroDivisionError: division by zero.",
         ),
-        ({"factor": "(1 / 0)"}, "Broken (plugin acme): training raised ZeroDivisionError: division by zero."),
         (
+            "recbole",
             {"extra": NAN_PREDICTIONS},
             "Broken (plugin acme): training raised ValueError: predictions['cvr'] must be finite",
         ),
     ],
-    ids=["NaN loss", "loss raising", "NaN predictions"],
+    ids=["NaN loss, torch-rechub", "NaN loss, RecBole", "loss raising", "NaN predictions"],
 )
 def test_a_method_whose_training_fails(
-    broken, message, framework, method_source, distributions, typed, train, tmp_path, small_data
+    framework, broken, message, method_source, distributions, typed, train, tmp_path, small_data
 ):
     pytest.importorskip(framework.replace("-", "_"))
-    distributions.install({"acme": method_source(**broken)})
+    distributions.add("acme", method_source(**broken))
     code, _, err = train("Broken", tmp_path / "run", framework)
     assert code == 1
     assert err.splitlines()[-1].startswith(f"Error: {message}")
@@ -117,12 +121,11 @@ def test_a_method_whose_training_fails(
     code, _, err = typed("evaluate", tmp_path / "run", small_data / "log.csv")
     assert code == 2
     assert f"is a run that failed, so no model was finished: {about['error']}" in err
-    assert train("Naive", tmp_path / "other", framework)[0] == 0
 
 
 def test_a_recbole_model_whose_loss_is_nan(distributions, train, tmp_path):
     pytest.importorskip("recbole")
-    distributions.install({"acme": model("NanBPR", factors="float('nan')")})
+    distributions.add("acme", model("NanBPR", factors="float('nan')"))
     code, _, err = train("NanBPR", tmp_path / "run", "recbole")
     assert code == 1
     message = "NanBPR (plugin acme): training raised ValueError: Training loss is nan."
@@ -131,18 +134,14 @@ def test_a_recbole_model_whose_loss_is_nan(distributions, train, tmp_path):
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (about["framework"], about["plugin"], about["error"]) == ("recbole", "acme", message)
     assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run"]
-    assert train("BPR", tmp_path / "other", "recbole")[0] == 0
 
 
-@pytest.mark.parametrize("framework", ["torch-rechub", "recbole"])
 def test_a_failed_run_in_a_folder_of_its_own_says_where_that_is(
-    framework, method_source, distributions, typed, small_data, tmp_path, monkeypatch
+    method_source, distributions, typed, small_data, tmp_path, monkeypatch
 ):
-    pytest.importorskip(framework.replace("-", "_"))
     monkeypatch.chdir(tmp_path)
     distributions.add("acme", method_source(factor="float('nan')"))
-    data = ["-d", "funnel", f"data_path={small_data}"] if framework == "recbole" else ["-d", small_data / "log.csv"]
-    code, _, err = typed("run", "-m", "Broken", *data, "--framework", framework, "epochs=1", "show_progress=false")
+    code, _, err = typed("run", "-m", "Broken", "-d", small_data / "log.csv", "epochs=1", "show_progress=false")
     assert code == 1
     (folder,) = (tmp_path / "runs").iterdir()
     told = err.splitlines()[-1]
@@ -156,7 +155,7 @@ def test_what_was_trained_in_recbole_before_the_failure_is_kept_in_the_one_folde
     pytest.importorskip("recbole")
     monkeypatch.chdir(tmp_path)
     # 540 of the ratings are trained on, in batches of 256.
-    distributions.install({"acme": model("LateBPR", factors="float('nan'), *[1] * 7")})
+    distributions.add("acme", model("LateBPR", factors="float('nan'), *[1] * 7"))
     code, out, err = train("LateBPR", "run", "recbole", "epochs=4")
     assert code == 1
     done = [line for line in out.splitlines() if line.startswith("epoch ")]

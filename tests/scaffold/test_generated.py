@@ -35,10 +35,8 @@ def test_a_generated_distribution_passes_its_own_tests_once_installed_and_fails_
     plugin_environment.install(tmp_path / name)
     try:
         listed = plugin_environment.run("cvr-plugins", "plugins", cwd=tmp_path).stdout
-        assert f"{name}" in listed
-        assert f"{name} 0.1.0" in " ".join(listed.split())
         (line,) = [line for line in listed.splitlines() if line.startswith(name)]
-        assert " ok " in line
+        assert {"0.1.0", "ok"} <= set(line.split())
         done = plugin_environment.run("pytest", "-q", "-o", "addopts=", cwd=tmp_path / name)
         assert " passed" in done.stdout
         assert "skipped" not in done.stdout
@@ -55,16 +53,15 @@ def test_a_generated_distribution_passes_its_own_tests_once_installed_and_fails_
     assert name not in plugin_environment.run("cvr-plugins", "plugins", cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("name", ["x", "my-cvr-plugin", "long" * (LONGEST // 4)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_clean_to_the_linter_whatever_its_name(kind, name, tmp_path):
-    if shutil.which("ruff", path=Path(sys.executable).parent) is None:
+def test_it_is_clean_to_the_linter_whatever_its_name(kind, tmp_path):
+    ruff = shutil.which("ruff", path=Path(sys.executable).parent)
+    if ruff is None:
         pytest.skip("ruff is of the dev extra")
-    folder = write_distribution(name, kind=kind, folder=tmp_path / "new").folder
-    ruff = [str(Path(sys.executable).parent / "ruff")]
     ours = ["--config", str(ROOT / "pyproject.toml"), "--ignore", OURS_ALONE]
-    for arguments in (["check"], ["check", *ours], ["format", "--check"]):
-        done = subprocess.run(
-            [*ruff, *arguments, "--no-cache", "."], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("x", "my-cvr-plugin", "long" * (LONGEST // 4)):
+        folder = write_distribution(name, kind=kind, folder=tmp_path / name).folder
+        for arguments in (["check"], ["check", *ours], ["format", "--check"]):
+            command = [ruff, *arguments, "--no-cache", "."]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
