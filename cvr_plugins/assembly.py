@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvr_plugins.contracts import Architecture, Backbone, Layout, Method, Objective, Weighting
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import registry
 from cvr_plugins.weightings import terms_by_task, unbalanced
 from cvr_plugins.wording import one_line, sentence
@@ -324,4 +324,4 @@ def _is_plain(value: Any) -> bool:
 def _unknown(name: str, where: str, known: Iterable[str]) -> str:
     known = list(known)
     takes = f"It takes: {', '.join(known) or 'no options'}."
-    return " ".join(filter(None, [f"Unknown option {name!r} {where}.", did_you_mean(name, known), takes]))
+    return unknown(f"Unknown option {name!r} {where}.", name, known, takes)

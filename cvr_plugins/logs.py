@@ -10,9 +10,10 @@ from typing import Any
 from cvr_plugins.config import FIELD_KEYS, KEYS, Config, ConfigError
 from cvr_plugins.data import FunnelLog, Schema
 from cvr_plugins.data.atomic import AtomicFiles
-from cvr_plugins.data.errors import did_you_mean, quoted
+from cvr_plugins.data.errors import quoted
 from cvr_plugins.data.source import SUFFIXES, Source, is_hidden, parquet_files
 from cvr_plugins.data.tables import read_source
+from cvr_plugins.nearest import unknown
 
 _ROLES = {
     "user": "USER_ID_FIELD",
@@ -82,9 +83,8 @@ def _params(name: str, builder: Callable[..., FunnelLog], params: Mapping[str, A
     known = [option for option in known if option != "path"]
     for option in params:
         if option not in known:
-            hint = did_you_mean([option], known)
-            takes = f"it takes {', '.join(known)}" if known else "it takes no options"
-            raise ConfigError(f"dataset_params: the data set {name} has no option {option!r};{hint} {takes}.")
+            missing = f"dataset_params: the data set {name} has no option {option!r}."
+            raise ConfigError(unknown(missing, option, known, f"It takes {', '.join(known) or 'no options'}."))
     return dict(params)
 
 
@@ -150,11 +150,9 @@ def _check_columns(path: Path, present: Sequence[str], config: Config) -> None:
     missing = [(column, key) for column, key in wanted if column not in present]
     if missing:
         named = ", ".join(f"{column!r} ({key})" for column, key in missing)
-        hint = did_you_mean([column for column, _ in missing], present)
-        raise ConfigError(
-            f"{str(path)!r} lacks the columns {named}.{hint} It has: {quoted(present, most=20)}. "
-            f"Name its columns with these keys, such as {missing[0][1]}=NAME."
-        )
+        has = f"It has: {quoted(present, most=20)}. Name its columns with these keys, such as {missing[0][1]}=NAME."
+        columns = [column for column, _ in missing]
+        raise ConfigError(unknown(f"{str(path)!r} lacks the columns {named}.", columns, present, has))
 
 
 def _columns(value: str | list[str] | None) -> list[str]:

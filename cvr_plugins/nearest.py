@@ -35,10 +35,31 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     return sorted(found, key=lambda each: -likeness[each])[:limit]
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean A, B or C?" for the `known` names near to `name`, "" if none is."""
-    found = nearest(name, known)
+def did_you_mean(asked: object, known: Iterable[object]) -> str:
+    """Return "Did you mean A, B or C?" for the `known` names near to a name, or to any of a list; "" if none is."""
+    names = [str(name) for name in known]
+    several = asked if isinstance(asked, list) else [asked]
+    found = dict.fromkeys(match for each in several for match in nearest(str(each), names))
     return f"Did you mean {either(found)}?" if found else ""
+
+
+def unknown(what: str, asked: object, known: Iterable[object], lists: str | None = None) -> str:
+    """Return what an error says of a name that nobody knows.
+
+    Parameters
+    ----------
+    what
+        The first sentence, which names what was asked for and where.
+    asked
+        The name, or a list of names.
+    known
+        The names there are.
+    lists
+        The last sentence, which says what they are or where they stand; "Known: A, B." if it is None.
+    """
+    names = [str(name) for name in known]
+    last = f"Known: {', '.join(names)}." if lists is None else lists
+    return " ".join(filter(None, [what, did_you_mean(asked, names), last]))
 
 
 def either(names: Iterable[str], conjunction: str = "or") -> str:

@@ -45,13 +45,14 @@ def check_number(
     Raises
     ------
     ValueError
-        If it is something else; a number in quotation marks is told how to be written.
+        If it is something else; for text, how a number is written is added.
     """
     number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     above = number > low if open_low else number >= low
     below = number < high if open_high else number <= high
     if not (math.isfinite(number) and above and below):
-        raise error(f"{name} must be {_range(low, high, open_low, open_high)}; got {value!r}.{_hint(value)}")
+        hint = " Write a number without quotes." if isinstance(value, str) else ""
+        raise error(f"{name} must be {_range(low, high, open_low, open_high)}; got {value!r}.{hint}")
     return number
 
 
@@ -145,13 +146,3 @@ def _range(low: float, high: float, open_low: bool, open_high: bool) -> str:
     if math.isinf(high):
         return f"a finite number {'above' if open_low else 'of at least'} {low:g}"
     return f"a number in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-
-
-def _hint(value: object) -> str:
-    try:
-        number = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        return ""
-    if math.isfinite(number):
-        return " It is a string: write it without quotes, and in YAML with a point (1.0e-3, not 1e-3)."
-    return ""

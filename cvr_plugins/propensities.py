@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvr_plugins.contracts import CTR_TOWER
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.options import check_flag
+from cvr_plugins.wording import first_line
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -116,8 +117,8 @@ class _Logistic(PropensityModel):
             self._regression = LogisticRegression(C=self.C, max_iter=self.max_iter)
             self._regression.fit(self._design(train), click)
         except ValueError as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ValueError(f"{type(self).__name__}(C={self.C!r}, max_iter={self.max_iter!r}): {reason}.") from error
+            made = f"{type(self).__name__}(C={self.C!r}, max_iter={self.max_iter!r})"
+            raise ValueError(f"{made}: {first_line(error)}.") from error
         return self
 
     def predict(self, log: FunnelLog) -> np.ndarray:
@@ -235,9 +236,7 @@ def fit_propensity(name: str, train: FunnelLog, **options: Any) -> PropensityMod
     """
     model = PROPENSITIES.get(name)
     if model is None:
-        hint = did_you_mean(str(name), PROPENSITIES)
-        known = f"The propensity models are {', '.join(PROPENSITIES)}."
-        raise ValueError(" ".join(filter(None, [f"Unknown propensity model {name!r}.", hint, known])))
+        raise ValueError(unknown(f"Unknown propensity model {name!r}.", name, PROPENSITIES))
     try:
         made = model(**options)
     except TypeError as error:

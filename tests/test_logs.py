@@ -148,7 +148,7 @@ def test_columns_that_a_file_lacks_are_named_with_their_keys(atomic, load, small
     with pytest.raises(ConfigError) as caught:
         load(written, CLICK_FIELD="clicks", ACTION_FIELD="cart")
     message = str(caught.value)
-    assert "lacks the columns 'clicks' (CLICK_FIELD), 'cart' (ACTION_FIELD). Did you mean 'click'?" in message
+    assert "lacks the columns 'clicks' (CLICK_FIELD), 'cart' (ACTION_FIELD). Did you mean click?" in message
     assert (
         "It has: 'user_id', 'item_id', 'click', 'conversion'. Name its columns with these keys, such as CLICK_F"
         in message

@@ -34,7 +34,7 @@ def test_a_number_of_any_library_becomes_a_float(value):
         ({"low": 0}, True, "a finite number of at least 0; got True."),
         ({"low": 0}, None, "a finite number of at least 0; got None."),
         ({"low": 0}, "many", "a finite number of at least 0; got 'many'."),
-        ({"low": 0}, "1e-3", "got '1e-3'. It is a string: write it without quotes, and in YAML with a point (1.0e-3"),
+        ({"low": 0}, "1e-3", "got '1e-3'. Write a number without quotes."),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(limits, value, wanted):

@@ -155,7 +155,7 @@ def test_what_a_log_lacks_is_said_by_name():
     ("name", "options", "message"),
     [
         ("logistic_id", {}, "Unknown propensity model 'logistic_id'. Did you mean logistic_ids"),
-        ("ctr_tower", {}, "Unknown propensity model 'ctr_tower'.*The propensity models are logistic_ids"),
+        ("ctr_tower", {}, "Unknown propensity model 'ctr_tower'.*Known: logistic_ids"),
         ("uniform", {"C": 1}, "Propensity 'uniform' does not take the options"),
         ("logistic_ids", {"C": -1}, r"LogisticIds\(C=-1"),
         ("logistic_ids", {"crossed": True}, "Propensity 'logistic_ids' does not take the options"),

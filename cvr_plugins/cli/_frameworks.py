@@ -16,15 +16,14 @@ def framework_of(config: Mapping[str, Any]) -> str:
     Raises ConfigError for an unknown framework, RegistryError for a model that neither has.
     """
     from cvr_plugins.config import ConfigError
-    from cvr_plugins.nearest import did_you_mean
+    from cvr_plugins.nearest import unknown
     from cvr_plugins.plugins import UnknownName, registry
 
     chosen, model = config.get("framework"), config.get("model")
     if chosen is not None:
         if chosen not in FRAMEWORKS:
-            hint = did_you_mean(str(chosen), FRAMEWORKS)
-            known = f"framework must be {' or '.join(FRAMEWORKS)}; got {chosen!r}."
-            raise ConfigError(" ".join(filter(None, [known, hint])))
+            allowed = f"framework must be {' or '.join(FRAMEWORKS)}; got {chosen!r}."
+            raise ConfigError(unknown(allowed, chosen, FRAMEWORKS, ""))
         return str(chosen)
     if not isinstance(model, str):
         return RECHUB

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from cvr_plugins.wording import one_line
+from cvr_plugins.wording import flat, one_line
 
 _COMMANDS = {
     "run": "run",
@@ -70,10 +70,9 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from cvr_plugins.nearest import did_you_mean
+            from cvr_plugins.nearest import unknown
 
-            hint = did_you_mean(args[0], self.list_commands(ctx))
-            raise click.UsageError(" ".join(filter(None, [error.message, hint])), ctx) from error
+            raise click.UsageError(unknown(error.message, args[0], self.list_commands(ctx), ""), ctx) from error
 
 
 def version_option(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -159,7 +158,7 @@ def _code(error: Exception) -> int:
 def _one_line(error: Exception) -> str:
     # Ours say what is wrong in words of their own.
     ours = type(error).__module__.startswith("cvr_plugins.")
-    return " ".join(str(error).split()) if ours else one_line(error)
+    return flat(error) if ours else one_line(error)
 
 
 def _fail(message: str, code: int, debug: bool = False) -> int:
@@ -170,4 +169,4 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+    click.echo(f"Warning: {flat(message)}", err=True)

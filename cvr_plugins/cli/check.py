@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvr_plugins.wording import one_line, sentence
+
 if TYPE_CHECKING:
     from cvr_plugins.contracts import Method
     from cvr_plugins.plugins import Failure
@@ -106,10 +108,9 @@ def _imported(module: str, attribute: str) -> list[tuple[str, Method]]:
     try:
         value: Any = import_module(module)
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
         raise _wrong(
             f"{module!r} is no plugin ('cvr-plugins plugins' lists them), and cannot be imported as a module from "
-            f"{here}: {type(error).__name__}: {reason.rstrip('.')}."
+            f"{here}: {sentence(one_line(error))}"
         ) from error
     finally:
         with suppress(ValueError):

@@ -53,7 +53,7 @@ def find_config(name: str) -> Path:
         shipped name.
     """
     from cvr_plugins.config import ConfigError
-    from cvr_plugins.nearest import did_you_mean
+    from cvr_plugins.nearest import did_you_mean, unknown
 
     path = Path(name)
     if path.is_file():
@@ -70,9 +70,9 @@ def find_config(name: str) -> Path:
             f"-c {name}."
         )
     of_dataset = [each for each in names if each.startswith(f"{dataset}/")]
-    hint = did_you_mean(stem, of_dataset) or did_you_mean(stem, names)
-    said = [f"There is no configuration file {name!r}, here or in the package.", hint]
-    raise ConfigError(" ".join([*filter(None, said), "'cvr-plugins configs' lists those of the package."]))
+    near = next((those for those in (of_dataset, names) if did_you_mean(stem, those)), [])
+    said = f"There is no configuration file {name!r}, here or in the package."
+    raise ConfigError(unknown(said, stem, near, "'cvr-plugins configs' lists those of the package."))
 
 
 def _model(name: str) -> str | None:

@@ -11,6 +11,7 @@ import yaml
 
 from cvr_plugins.config._errors import ConfigError
 from cvr_plugins.config._keys import KEYS
+from cvr_plugins.wording import flat
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 
@@ -134,4 +135,4 @@ def _load(text: str, kind: type[yaml.SafeLoader] = Loader) -> Any:
 
 
 def _problem(error: yaml.YAMLError) -> str:
-    return " ".join(str(getattr(error, "problem", None) or error).split())
+    return flat(getattr(error, "problem", None) or error)

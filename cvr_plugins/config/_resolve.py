@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from cvr_plugins.config._errors import ConfigError
 from cvr_plugins.config._keys import FIELD_KEYS, KEYS, ORDERS, Key
-from cvr_plugins.nearest import did_you_mean, nearest
+from cvr_plugins.nearest import nearest, unknown
 
 _FLAGS = {"model": "-m METHOD", "dataset": "-d DATASET"}
 _EVAL_ARGS = ("split", "order", "group_by", "mode")
@@ -106,9 +106,8 @@ def refuse_unknown(config: Config, accepted: Iterable[str], method: str) -> None
     accepted = set(accepted)
     for key in config.options:
         if key not in accepted:
-            hint = did_you_mean(key, [*KEYS, *sorted(accepted)])
             lists = f"'cvr-plugins show {method}' lists the options of {method}, 'cvr-plugins keys' all others."
-            raise ConfigError(" ".join(filter(None, [f"Unknown key {key!r}.", hint, lists])))
+            raise ConfigError(unknown(f"Unknown key {key!r}.", key, [*KEYS, *sorted(accepted)], lists))
 
 
 def split_arguments(
@@ -172,9 +171,8 @@ def _checked(key: str, spec: Key, value: Any) -> Any:
         kinds = " or ".join(_KIND_NAMES[kind] for kind in spec.kinds)
         raise ConfigError(f"{key} must be {kinds} ({spec.help}); got {value!r}.{_quoting(spec, value)}")
     if spec.choices and value is not None and value not in spec.choices:
-        hint = did_you_mean(value, spec.choices)
-        known = f"{key} must be one of {', '.join(spec.choices)}; got {value!r}."
-        raise ConfigError(" ".join(filter(None, [known, hint])))
+        allowed = f"{key} must be one of {', '.join(spec.choices)}; got {value!r}."
+        raise ConfigError(unknown(allowed, value, spec.choices, ""))
     if isinstance(value, (int, float)):
         _check_bounds(key, spec, value)
     if spec.distinct and isinstance(value, list):
@@ -211,9 +209,7 @@ def _check_distinct(key: str, names: list[str]) -> None:
 def _check_eval_args(eval_args: Mapping[str, Any]) -> None:
     for key in eval_args:
         if key not in _EVAL_ARGS:
-            hint = did_you_mean(key, _EVAL_ARGS)
-            known = f"Known: {', '.join(_EVAL_ARGS)}."
-            raise ConfigError(" ".join(filter(None, [f"Unknown key {key!r} in eval_args.", hint, known])))
+            raise ConfigError(unknown(f"Unknown key {key!r} in eval_args.", key, _EVAL_ARGS))
     _check_split(eval_args["split"])
     if eval_args["order"] not in list(ORDERS):
         raise ConfigError(

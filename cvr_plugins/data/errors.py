@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cvr_plugins.nearest import either, nearest
+from cvr_plugins.nearest import unknown
 
 
 class DataError(ValueError):
@@ -24,13 +24,6 @@ def quoted(names: Iterable[object], most: int | None = None) -> str:
     """Return names as a list for a message, `'a', 'b'`, with dots in place of those after the first `most`."""
     shown = [repr(name) for name in names]
     return ", ".join(shown if most is None or len(shown) <= most else [*shown[:most], "..."])
-
-
-def did_you_mean(names: Iterable[object], known: Iterable[object]) -> str:
-    """Return ` Did you mean 'x'?` for the known names nearest to any of `names`, or the empty string."""
-    candidates = [str(name) for name in known]
-    near = dict.fromkeys(match for name in names for match in nearest(str(name), candidates, limit=2))
-    return f" Did you mean {either(map(repr, near))}?" if near else ""
 
 
 def require_columns(present: Sequence[object], wanted: Iterable[str], where: str) -> None:
@@ -56,5 +49,5 @@ def require_columns(present: Sequence[object], wanted: Iterable[str], where: str
     missing = [name for name in wanted if name not in present]
     if missing:
         plural = "column" if len(missing) == 1 else "columns"
-        hint, shown = did_you_mean(missing, present), quoted(present, most=20) or "no column"
-        raise DataError(f"{where} lacks the {plural} {quoted(missing)}.{hint} It has: {shown}.")
+        has = f"It has: {quoted(present, most=20) or 'no column'}."
+        raise DataError(unknown(f"{where} lacks the {plural} {quoted(missing)}.", missing, present, has))

@@ -10,9 +10,10 @@ from typing import Any, cast
 import pandas as pd
 import pyarrow as pa
 
-from cvr_plugins.data.errors import DataError, did_you_mean, quoted, require_columns
+from cvr_plugins.data.errors import DataError, quoted, require_columns
 from cvr_plugins.data.schema import Feature, Kind, Schema, Side, action_columns
 from cvr_plugins.data.tokens import arrow_array, is_list, is_text, value_type
+from cvr_plugins.nearest import unknown
 
 # Names under which published logs keep what happened after the exposure: lower case, without "is_" and "_label".
 _LABEL_WORDS = frozenset(
@@ -130,9 +131,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     known = inspect.signature(infer_schema).parameters
     names = [name for name in known if name != "columns"]
-    unknown = [name for name in options if name not in names]
-    if unknown:
-        raise DataError(f"Unknown option {quoted(unknown)}.{did_you_mean(unknown, names)} Known: {quoted(names)}.")
+    strange = [name for name in options if name not in names]
+    if strange:
+        raise DataError(unknown(f"Unknown option {quoted(strange)}.", strange, names))
     missing = [name for name in names if known[name].default is inspect.Parameter.empty and name not in options]
     if missing:
         raise DataError(f"Say which columns play the roles {quoted(missing)}, or pass a schema.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from cvr_plugins.data.errors import SchemaError, did_you_mean, quoted
+from cvr_plugins.data.errors import SchemaError, quoted
+from cvr_plugins.nearest import unknown
 
 Kind = Literal["token", "token_seq", "float"]
 Side = Literal["user", "item", "context"]
@@ -223,9 +224,9 @@ def _repeated(names: Iterable[str]) -> str:
 
 def _from_keywords(cls: Any, values: Mapping[str, Any], what: str) -> Any:
     known = [field.name for field in fields(cls)]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise SchemaError(f"Unknown {what} key {quoted(unknown)}.{did_you_mean(unknown, known)} Use {quoted(known)}.")
+    strange = [key for key in values if key not in known]
+    if strange:
+        raise SchemaError(unknown(f"Unknown {what} key {quoted(strange)}.", strange, known))
     try:
         return cls(**values)
     except TypeError as error:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from cvr_plugins.data.errors import DataError, quoted, require_columns
 from cvr_plugins.data.tokens import is_list, is_text, joined, refuse_separators
 from cvr_plugins.options import check_count
+from cvr_plugins.wording import first_line
 
 BATCH_ROWS = 65536
 _BLOCK_BYTES = 8 << 20
@@ -213,7 +214,7 @@ class Source:
             except pa.ArrowException as error:
                 raise DataError(
                     f"File {str(self.path)!r}: column {field.name!r} ({field.type}) cannot be read as {wanted}: "
-                    f"{_first_line(error)}. Correct it or declare it as another kind."
+                    f"{first_line(error)}. Correct it or declare it as another kind."
                 ) from error
             table = table.set_column(position, field.name, column)
         return table
@@ -221,7 +222,7 @@ class Source:
     def _unreadable(self, error: BaseException) -> DataError:
         if "UTF8" in str(error) or isinstance(error, UnicodeDecodeError):
             return self._not_text()
-        text = _CSV_COLUMN.sub(lambda found: f"column {self.header.names[int(found[1])]!r}", _first_line(error))
+        text = _CSV_COLUMN.sub(lambda found: f"column {self.header.names[int(found[1])]!r}", first_line(error))
         return DataError(f"File {str(self.path)!r} cannot be read: {text}. Correct the file.")
 
     def _not_text(self) -> DataError:
@@ -351,7 +352,3 @@ def _as_type(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 def _fits_text(kind: pa.DataType) -> bool:
     inner = kind.value_type if is_list(kind) else kind
     return not (pa.types.is_nested(inner) or pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

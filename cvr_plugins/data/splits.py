@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from cvr_plugins.data.checks import PARTS
-from cvr_plugins.data.errors import DataError, did_you_mean, quoted, rows
+from cvr_plugins.data.errors import DataError, quoted, rows
 from cvr_plugins.data.log import FunnelLog
+from cvr_plugins.nearest import unknown
 from cvr_plugins.options import check_number
 
 By = Literal["random", "time", "user"]
@@ -42,7 +43,7 @@ def split(
         asked for without a timestamp, a single ratio without a part column, or a part is empty.
     """
     if by not in get_args(By):
-        raise DataError(f"Unknown split {by!r}.{did_you_mean([by], get_args(By))} Use {quoted(get_args(By))}.")
+        raise DataError(unknown(f"Unknown split {by!r}.", by, get_args(By)))
     if isinstance(ratios, (int, float)):
         part = _published(log, ratios, by, seed)
     else:

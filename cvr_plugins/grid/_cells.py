@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cvr_plugins.assembly import OptionError, assemble
 from cvr_plugins.config import FIELD_KEYS, KEYS, Config, resolve
-from cvr_plugins.nearest import did_you_mean
 from cvr_plugins.plugins import registry
 
 WITHOUT_EFFECT = ("checkpoint_dir", "show_progress")
@@ -27,11 +26,6 @@ _LONGEST = 80
 
 class GridError(ValueError):
     """A grid's file, its folder or what is asked of a report cannot be used; the message says what to change."""
-
-
-def no_such(what: str, name: str, known: Iterable[str], verb: str) -> GridError:
-    """Return the error of an unknown name: `what` is wrong, which name is near, and what "It has" or "It takes"."""
-    return GridError(" ".join(filter(None, [what, did_you_mean(name, known), f"It {verb} {', '.join(known)}."])))
 
 
 @dataclass(frozen=True)

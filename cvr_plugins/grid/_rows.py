@@ -7,6 +7,7 @@ from typing import Any
 
 from cvr_plugins.grid._cells import Cell, text_of
 from cvr_plugins.training.run_folder import RunFolder
+from cvr_plugins.wording import flat
 
 DONE, FAILED = "done", "failed"
 
@@ -81,7 +82,7 @@ def failed_row(cell: Cell, kind: str, message: str, seconds: float) -> dict[str,
         "cell": cell.name,
         **{name: text_of(value) for name, value in cell.dimensions.items()},
         "status": FAILED,
-        "error": " ".join(f"{kind}: {message}".split()),
+        "error": flat(f"{kind}: {message}"),
         "seconds": str(round(seconds, 3)),
         "fingerprint": cell.fingerprint,
     }

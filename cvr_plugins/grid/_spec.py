@@ -21,12 +21,11 @@ from cvr_plugins.grid._cells import (
     cell_name,
     described,
     identity_of,
-    no_such,
     text_of,
 )
 from cvr_plugins.grid._rows import FIXED_COLUMNS
 from cvr_plugins.metrics import parse_key
-from cvr_plugins.nearest import either
+from cvr_plugins.nearest import either, unknown
 from cvr_plugins.plugins import registry
 
 SECTIONS = ("variants", "grid", "exclude", "overrides")
@@ -201,7 +200,7 @@ def _partial(entry: Any, dimensions: Mapping[str, list[Any]], where: str) -> Mat
     wanted: dict[str, set[str]] = {}
     for name, value in entry.items():
         if name not in dimensions:
-            raise no_such(f"{where}: {name!r} is no dimension of the grid.", str(name), dimensions, "has")
+            raise GridError(unknown(f"{where}: {name!r} is no dimension of the grid.", name, dimensions))
         known = {canonical(each): text_of(each) for each in dimensions[name]}
         # A list-valued dimension such as dims: [[64], [32]] may name one of its values without a list around it.
         one_value = not isinstance(value, list) or canonical(value) in known
@@ -209,7 +208,7 @@ def _partial(entry: Any, dimensions: Mapping[str, list[Any]], where: str) -> Mat
         for each in values:
             if canonical(each) not in known:
                 what = f"{where}: {name!r} takes no value {each!r} in this grid."
-                raise no_such(what, text_of(each), known.values(), "takes")
+                raise GridError(unknown(what, text_of(each), known.values()))
         wanted[name] = set(map(canonical, values))
     return lambda chosen: all(canonical(chosen[name]) in values for name, values in wanted.items())
 

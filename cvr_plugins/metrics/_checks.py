@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from cvr_plugins.nearest import either, nearest
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
@@ -79,14 +76,6 @@ def same_length(**columns: NDArray[Any]) -> None:
             raise ValueError(
                 f"{first} has {len(reference)} rows but {name} has {len(column)}; both must describe the same rows."
             )
-
-
-def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return the error for a name that is not in `known`, with the nearest names that are."""
-    names = list(known)
-    near = nearest(str(name), names)
-    hint = f" Did you mean {either(map(repr, near))}?" if near else ""
-    return ValueError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")
 
 
 def _as_numbers(values: ArrayLike, name: str) -> NDArray[Any]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length, unknown
+from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length
 from cvr_plugins.metrics._ranking import order_codes, tie_blocks
+from cvr_plugins.nearest import unknown
 
 _GROUP_BITS = 30  # beside 32 bits of score and 1 of label in a non-negative int64
 
@@ -30,7 +31,7 @@ class GroupedAuc:
         """Return the mean named `weighting`, "mean" or "impression"; raise ValueError for another name."""
         means = {"mean": self.mean, "impression": self.impression}
         if weighting not in means:
-            raise unknown("weighting", weighting, means)
+            raise ValueError(unknown(f"Unknown weighting {weighting!r}.", weighting, means))
         return means[weighting]
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cvr_plugins.metrics._checks import Bools, Ints, unknown
+from cvr_plugins.metrics._checks import Bools, Ints
 from cvr_plugins.metrics._grouped import grouped_columns
+from cvr_plugins.nearest import unknown
 from cvr_plugins.options import check_count
 
 DENOMINATORS = ("min", "positives")
@@ -61,7 +62,7 @@ def user_recall_of(
 
 def _denominators(ranking: UserRanking, k: int, denominator: str) -> Ints:
     if denominator not in DENOMINATORS:
-        raise unknown("denominator", denominator, DENOMINATORS)
+        raise ValueError(unknown(f"Unknown denominator {denominator!r}.", denominator, DENOMINATORS))
     return np.minimum(ranking.positives, k) if denominator == "min" else ranking.positives
 
 
@@ -69,7 +70,7 @@ def _mean(
     gains: NDArray[np.float64], most: NDArray[np.float64], ranking: UserRanking, without_positive: str
 ) -> float | None:
     if without_positive not in WITHOUT_POSITIVE:
-        raise unknown("without_positive", without_positive, WITHOUT_POSITIVE)
+        raise ValueError(unknown(f"Unknown without_positive {without_positive!r}.", without_positive, WITHOUT_POSITIVE))
     counted = ranking.positives > 0
     values = gains[counted] / most[counted]
     instead = WITHOUT_POSITIVE[without_positive]

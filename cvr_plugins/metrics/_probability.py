@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cvr_plugins.metrics._checks import Bools, Floats, Ints, as_labels, as_probabilities, same_length, unknown
+from cvr_plugins.metrics._checks import Bools, Floats, Ints, as_labels, as_probabilities, same_length
+from cvr_plugins.nearest import unknown
 from cvr_plugins.options import check_count
 
 EPSILON = 2.0**-52
@@ -86,7 +87,7 @@ def bins_of(predicted: Floats, *, bins: int, strategy: str) -> Ints:
     """Return the number of each prediction's bin, from 0; raise ValueError as `expected_calibration_error` does."""
     check_count("bins", bins)
     if strategy not in _INNER_EDGES:
-        raise unknown("strategy", strategy, _INNER_EDGES)
+        raise ValueError(unknown(f"Unknown strategy {strategy!r}.", strategy, _INNER_EDGES))
     if not len(predicted):
         return np.empty(0, np.int64)
     return np.searchsorted(_INNER_EDGES[strategy](predicted, int(bins)), predicted, side="left")

@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cvr_plugins.metrics._checks import Bools, as_column, as_labels, as_probabilities, same_length, unknown
+from cvr_plugins.metrics._checks import Bools, as_column, as_labels, as_probabilities, same_length
 from cvr_plugins.metrics._grouped import group_codes
 from cvr_plugins.metrics._table import DEFAULT_METRICS, Metric, MetricFinder, Sample, find_metric
-from cvr_plugins.nearest import either, nearest
+from cvr_plugins.nearest import unknown
 
 
 class Target(NamedTuple):
@@ -71,7 +71,7 @@ class Scored:
         checked = {}
         for task, probabilities in self.predictions.items():
             if task not in TASKS:
-                raise unknown("task", task, TASKS)
+                raise ValueError(unknown(f"Unknown task {task!r}.", task, TASKS))
             checked[task] = as_probabilities(probabilities, f"predictions[{task!r}]")
         columns: dict[str, NDArray[Any]] = {"click": as_labels(self.click, "click")}
         for name in ("conversion", "action", "counterfactual"):
@@ -180,12 +180,11 @@ class Report:
             If the report does not hold the key, with the nearest that it holds.
         """
         if key not in self.values:
-            near = nearest(str(key), self.values)
-            hint = f" Did you mean {either(map(repr, near))}?" if near else ""
-            raise ValueError(
-                f"The report holds no {key!r}.{hint} evaluate() was not asked for this metric, or the task's "
-                f"predictions or labels were absent. It holds {', '.join(self.values) or 'nothing'}."
+            lists = (
+                "evaluate() was not asked for this metric, or the task's predictions or labels were absent. "
+                f"It holds {', '.join(self.values) or 'nothing'}."
             )
+            raise ValueError(unknown(f"The report holds no {key!r}.", key, self.values, lists))
         return self.values[key]
 
     def to_dict(self) -> dict[str, Any]:
@@ -302,10 +301,10 @@ def parse_key(key: str, *, find: MetricFinder = find_metric) -> Key:
         raise ValueError(f"Key {key!r} must have the form task/space/metric, such as 'cvr/click/auc'.")
     task, space, metric = parts
     if task not in TASKS:
-        raise unknown("task", task, TASKS)
+        raise ValueError(unknown(f"Unknown task {task!r}.", task, TASKS))
     spaces = [target.space for target in TARGETS if target.task == task]
     if space not in spaces:
-        raise unknown(f"space of task {task!r}", space, spaces)
+        raise ValueError(unknown(f"Unknown space of task {task!r} {space!r}.", space, spaces))
     return Key(task, space, find(metric).name)
 
 

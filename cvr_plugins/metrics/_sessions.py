@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cvr_plugins.metrics._candidates import SessionCandidates, as_offsets, session_baselines, session_of
-from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length, unknown
+from cvr_plugins.metrics._checks import Bools, Ints, as_column, as_labels, as_scores, same_length
 from cvr_plugins.metrics._grouped import GroupedAuc, group_by_codes
 from cvr_plugins.metrics._ranking import RankedScores, order_codes, tie_blocks
+from cvr_plugins.nearest import unknown
 from cvr_plugins.options import check_count
 
 _HIGHEST_CODE = (1 << 32) - 1
@@ -126,7 +127,7 @@ class RankedSessions:
         """Return the metric by its name of `SESSION_METRICS`, or with `k` of `SESSION_METRICS_AT_K`."""
         known = SESSION_METRICS if k is None else SESSION_METRICS_AT_K
         if metric not in known:
-            raise unknown("session metric", metric, known)
+            raise ValueError(unknown(f"Unknown session metric {metric!r}.", metric, known))
         result: float | None = getattr(self, metric)(*() if k is None else (k,))
         return result
 

@@ -9,11 +9,12 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
-from cvr_plugins.metrics._checks import Bools, Floats, Ints, unknown
+from cvr_plugins.metrics._checks import Bools, Floats, Ints
 from cvr_plugins.metrics._grouped import GroupedAuc, group_by_codes
 from cvr_plugins.metrics._per_user import UserRanking, rank_users, user_ndcg_of, user_recall_of
 from cvr_plugins.metrics._probability import calibration_of, expected_calibration_error_of, log_loss_of
 from cvr_plugins.metrics._ranking import RankedScores, order_codes
+from cvr_plugins.nearest import unknown
 
 
 class Sample:
@@ -136,7 +137,7 @@ def find_metric(name: str) -> Metric:
         return _user_metric(name, measure, text)
     family = f"{measure}@P%"
     if family not in _AT_TOP:
-        raise unknown("metric", name, (*METRIC_NAMES, *USER_METRICS))
+        raise ValueError(unknown(f"Unknown metric {name!r}.", name, (*METRIC_NAMES, *USER_METRICS)))
     match = _PERCENT.fullmatch(text)
     percent = Fraction(match[1]) if match else Fraction(0)
     if not 0 < percent <= 100:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins._records import valid_name
+from cvr_plugins.wording import flat
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,7 @@ def recbole_problem(model: type[Any]) -> str:
         return f"{name} has no 'type', RecBole's ModelType; derive it from SequentialRecommender or one of its kind."
     for attribute in dir(model):
         if attribute.startswith("recbole_") and attribute not in _RECBOLE_ATTRIBUTES:
-            hint = did_you_mean(attribute, _RECBOLE_ATTRIBUTES) or f"Known: {', '.join(_RECBOLE_ATTRIBUTES)}."
-            return f"{name} has an unknown attribute {attribute!r}. {hint}"
+            return unknown(f"{name} has an unknown attribute {attribute!r}.", attribute, _RECBOLE_ATTRIBUTES)
     for attribute, (base, what) in _RECBOLE_BASES.items():
         value = getattr(model, attribute, None)
         if value is not None and not _derives(value, base):
@@ -257,7 +257,7 @@ def _shown(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     try:
-        text = " ".join(repr(value).split())
+        text = flat(repr(value))
     except Exception:  # noqa: BLE001 - a plugin's object may be broken in any way
         return f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"a {type(value).__name__}"

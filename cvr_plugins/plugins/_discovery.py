@@ -16,7 +16,7 @@ from cvr_plugins import hookspecs
 from cvr_plugins.nearest import did_you_mean, either, nearest
 from cvr_plugins.plugins._checks import COMMAND, KINDS
 from cvr_plugins.plugins._records import BUILTIN, Failure, valid_name
-from cvr_plugins.wording import sentence
+from cvr_plugins.wording import flat, sentence
 
 GROUP = hookspecs.PROJECT
 BUILTIN_MODULES = ("cvr_plugins.builtin", "cvr_plugins.recbole.hooks")
@@ -173,7 +173,7 @@ def _register(found: Discovery, name: str, module: ModuleType) -> None:
     except pluggy.PluginValidationError as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
-        raise _Unfit(sentence(" ".join(str(error).split()))) from error
+        raise _Unfit(sentence(flat(error))) from error
 
 
 def _check_options(attribute: str, options: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from cvr_plugins.nearest import did_you_mean, either
+from cvr_plugins.nearest import either, unknown
 from cvr_plugins.plugins._checks import KINDS, Kind
 from cvr_plugins.plugins._discovery import Plugin
 from cvr_plugins.plugins._records import (
@@ -115,21 +115,16 @@ def find(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures: Sequence[
         ways = either(rival.key for rival in rivals)
         raise AmbiguousName(f"The {kind.label} name {name!r} is used by the plugins {owners}; ask for {ways}.")
     _raise_if_refused(name, name, kind, failures)
-    near = did_you_mean(name, [entry.key for entry in shelf.entries])
     suspects = [failure for failure in failures if _may_be_why(failure, kind)]
     causes = "; ".join(f"plugin {each.plugin!r}, which failed: {each.message.rstrip('.')}" for each in suspects)
     left_out = [repr(plugin.name) for plugin in plugins if plugin.skipped]
-    raise _unknown(
-        f"Unknown {kind.label} {name!r}.",
-        near,
+    lists = [
         f"It may belong to {causes} ({MORE.rstrip('.')})." if suspects else "",
         f"CVR_PLUGINS_LOAD leaves out {either(left_out, 'and')}." if left_out else "",
         _listing(shelf),
-    )
-
-
-def _unknown(*sentences: str) -> UnknownName:
-    return UnknownName(" ".join(filter(None, sentences)))
+    ]
+    known = [entry.key for entry in shelf.entries]
+    raise UnknownName(unknown(f"Unknown {kind.label} {name!r}.", name, known, " ".join(filter(None, lists))))
 
 
 def _find_qualified(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures: Sequence[Failure]) -> Registered:
@@ -137,8 +132,10 @@ def _find_qualified(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures
     owner, _, own_name = name.partition(":")
     plugin = next((each for each in plugins if each.name.casefold() == owner.casefold()), None)
     if plugin is None:
-        hint = did_you_mean(owner, [each.name for each in plugins])
-        raise _unknown(f"Unknown plugin {owner!r} in {name!r}.", hint, "'cvr-plugins plugins' lists all.")
+        known = [each.name for each in plugins]
+        raise UnknownName(
+            unknown(f"Unknown plugin {owner!r} in {name!r}.", owner, known, "'cvr-plugins plugins' lists all.")
+        )
     offered = [entry for entry in shelf.entries if entry.plugin == plugin.name]
     for entry in offered:
         if entry.name.casefold() == own_name.casefold():
@@ -152,7 +149,7 @@ def _find_qualified(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures
         _raise_failed(f"The {kind.label} {name!r} is not available", suspects)
     names = [entry.name for entry in offered]
     has = f"It has {', '.join(names)}." if names else f"It has no {kind.label} at all."
-    raise _unknown(f"Plugin {plugin.name!r} has no {kind.label} {own_name!r}.", did_you_mean(own_name, names) or has)
+    raise UnknownName(unknown(f"Plugin {plugin.name!r} has no {kind.label} {own_name!r}.", own_name, names, has))
 
 
 def _may_be_why(failure: Failure, kind: Kind) -> bool:

@@ -109,7 +109,7 @@ class Registry:
             ours_alone = not self.failures and all(each.plugin == BUILTIN for each in self.entries("metric"))
             raise UnknownName(str(unknown)) if ours_alone else error from None
         if name.rpartition(":")[2] != entry.name:
-            reason = f"Did you mean {entry.key!r}? In the names of metrics case counts."
+            reason = f"Did you mean {entry.key}? In the names of metrics case counts."
             raise UnknownName(f"Unknown metric {name!r}. {reason}")
         return replace(entry.value, name=name, compute=partial(_computed, entry))
 

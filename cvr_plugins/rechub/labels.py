@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvr_plugins.contracts import Labels
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.training.columns import PROPENSITY, check_needs, labels_of
 
 KNOWN = ("click", "conversion", "action", "counterfactual", "propensity", "ctcvr")
@@ -45,9 +45,7 @@ class LabelColumns:
         self._checked = False
         for name in self.names:
             if name not in KNOWN:
-                hint = did_you_mean(str(name), KNOWN)
-                known = f"Known: {', '.join(KNOWN)}."
-                raise ValueError(" ".join(filter(None, [f"Unknown label column {name!r}.", hint, known])))
+                raise ValueError(unknown(f"Unknown label column {name!r}.", name, KNOWN))
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"Label columns must differ; got {list(self.names)}.")
         check_needs(method, ["click", "conversion", *needs], self.names)

@@ -20,6 +20,7 @@ from cvr_plugins.rechub.plan import usable_device
 from cvr_plugins.training.checkpoint import load_checkpoint
 from cvr_plugins.training.process import torch_seed, torch_threads
 from cvr_plugins.training.run_folder import RunFolder, RunFolderError
+from cvr_plugins.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,4 @@ def _load_weights(model: RechubModel, checkpoint: Path) -> None:
         model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
     # Weights of another kind raise what they like.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunFolderError(f"{checkpoint} does not hold this run's weights: {reason.rstrip(': .')}.") from error
+        raise RunFolderError(f"{checkpoint} does not hold this run's weights: {first_line(error)}.") from error

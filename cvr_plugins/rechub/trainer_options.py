@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from cvr_plugins.config import KEYS, ConfigError
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import registry
 from cvr_plugins.training.watch import Watch
+from cvr_plugins.wording import first_line
 
 _REGULARIZATION = ("embedding_l1", "embedding_l2", "dense_l1", "dense_l2")
 
@@ -43,7 +44,7 @@ def checked_device(device: str | torch.device) -> torch.device:
         checked = torch.device(device)
         torch.ones(1, device=checked).item()
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(f"The device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"The device {str(device)!r} cannot be used here: {first_line(error)}.") from error
     return checked
 
 
@@ -60,8 +61,7 @@ def regularization(params: Mapping[str, float] | None) -> dict[str, float]:
     """Return all of torch-rechub's regularisation strengths; raise ValueError for unknown or negative ones."""
     for name, value in (params or {}).items():
         if name not in _REGULARIZATION:
-            hint = did_you_mean(name, _REGULARIZATION) or f"It takes {', '.join(_REGULARIZATION)}."
-            raise ValueError(f"Unknown key {name!r} in regularization_params. {hint}")
+            raise ValueError(unknown(f"Unknown key {name!r} in regularization_params.", name, _REGULARIZATION))
         if not value >= 0:
             raise ValueError(f"regularization_params[{name!r}] must be at least 0; got {value!r}.")
     return {**dict.fromkeys(_REGULARIZATION, 0.0), **(params or {})}

@@ -10,7 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from cvr_plugins.files import whole_folder
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.scaffold._names import Names, ScaffoldError
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def write_distribution(name: str, *, kind: str = "method", folder: str | Path | 
     TargetError if the folder exists or cannot be made, OutputError if writing fails; nothing is left behind then.
     """
     if kind not in KINDS:
-        hint = did_you_mean(str(kind), KINDS) or f"The kinds are {', '.join(KINDS)}."
-        raise ScaffoldError(f"Unknown kind {kind!r}. {hint}")
+        raise ScaffoldError(unknown(f"Unknown kind {kind!r}.", kind, KINDS))
     names = Names.of(name)
     target = Path(name if folder is None else folder)
     values = {

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cvr_plugins.testing._case import Case
+from cvr_plugins.wording import one_line as _message
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -131,8 +132,7 @@ def check(
 
 def one_line(error: BaseException) -> str:
     """Return type, message and place of an exception that a method raised."""
-    message = " ".join(str(error).split())
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    text = _message(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_SUITE)]
     # The author's own line says more than the line of torch, or of ours, that it led to.
     for elsewhere in ((_TORCH, _PACKAGE), (_TORCH,), ()):

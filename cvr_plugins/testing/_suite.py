@@ -8,7 +8,7 @@ from typing import Any
 
 from cvr_plugins.assembly import OptionError
 from cvr_plugins.contracts import Method
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.testing import _combinations, _declared, _losses, _moves, _predictions, _state
 from cvr_plugins.testing._case import Case
@@ -85,8 +85,7 @@ def method_checks(names: Iterable[str] | None = None) -> list[Check]:
     wanted = [names] if isinstance(names, str) else list(names)
     for name in wanted:
         if name not in CHECKS:
-            hint = did_you_mean(str(name), CHECKS) or f"The checks are {', '.join(CHECKS)}."
-            raise UnknownCheck(f"Unknown check {name!r}. {hint}")
+            raise UnknownCheck(unknown(f"Unknown check {name!r}.", name, CHECKS))
     return [CHECKS[name] for name in dict.fromkeys(wanted)]
 
 

@@ -12,7 +12,7 @@ from cvr_plugins.assembly import options_of
 from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Labels, Objective
 from cvr_plugins.data import Feature, FunnelLog
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.propensities import PROPENSITIES, describe, fit_propensity
 
 PROPENSITY = "propensity"
@@ -40,9 +40,7 @@ def seen_features(features: Sequence[Feature], names: Sequence[str] | None, log:
     known = [feature.name for feature in features]
     for name in names or ():
         if name not in known:
-            hint = did_you_mean(name, known)
-            found = f"inputs: log {log!r} has no feature {name!r}."
-            raise ConfigError(" ".join(filter(None, [found, hint, f"It has {', '.join(known)}."])))
+            raise ConfigError(unknown(f"inputs: log {log!r} has no feature {name!r}.", name, known))
     return tuple(feature for feature in features if names is None or feature.name in names)
 
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cvr_plugins.config import ConfigError
 from cvr_plugins.learners import LEARNERS
 from cvr_plugins.model import CVRModel
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 
 _OTHER_KERNELS = {"fused", "foreach", "capturable", "differentiable"}
 
@@ -28,9 +28,8 @@ def learner_class(name: object) -> type[torch.optim.Optimizer]:
     """
     found = LEARNERS.get(str(name).lower())
     if found is None:
-        hint = did_you_mean(str(name), LEARNERS)
-        known = f"learner must be one of {', '.join(LEARNERS)}; got {name!r}."
-        raise ConfigError(" ".join(filter(None, [known, hint])))
+        allowed = f"learner must be one of {', '.join(LEARNERS)}; got {name!r}."
+        raise ConfigError(unknown(allowed, name, LEARNERS, ""))
     return cast("type[torch.optim.Optimizer]", getattr(torch.optim, found))
 
 

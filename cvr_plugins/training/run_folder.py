@@ -19,6 +19,7 @@ from cvr_plugins.config import ConfigError, dump_yaml, load_yaml
 from cvr_plugins.files import OutputError, whole_folder
 from cvr_plugins.training.history import History
 from cvr_plugins.training.results import RunResult
+from cvr_plugins.wording import flat
 
 FORMAT = 1
 _UNSAFE = re.compile(r"[^\w.+-]+")
@@ -159,8 +160,7 @@ def write_failed(
         The folder, None if it cannot be written: the error that is being told must not be lost to a full disk.
     """
     folder = unused(folder)
-    reason = " ".join(str(error).split())
-    about = {**about, "error": reason, "traceback": "".join(traceback.format_exception(error))}
+    about = {**about, "error": flat(error), "traceback": "".join(traceback.format_exception(error))}
     try:
         with whole_folder(folder) as aside:
             _write_shared(aside, about, settings, {**history.to_dict(), "stopped": "error"})

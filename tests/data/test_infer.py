@@ -125,7 +125,7 @@ def test_ordinary_names_are_features(name: str):
 
 
 BAD = {
-    "missing role": ({"click": "clik"}, "lacks the column 'clik'. Did you mean 'click'"),
+    "missing role": ({"click": "clik"}, "lacks the column 'clik'. Did you mean click"),
     "missing feature": ({"token_features": ["xx"]}, "lacks the column 'xx'"),
     "missing action": ({"action": ["x", "gift"]}, "lacks the column 'gift'"),
     "missing dropped": ({"drop_columns": ["y"]}, "lacks the column 'y'"),

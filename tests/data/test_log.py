@@ -17,7 +17,7 @@ NAN = float("nan")
 BAD = {
     "missing column": (
         lambda f: f.drop(columns="click").rename(columns={"cart": "clicks"}),
-        ["lacks the columns 'click', 'cart'", "Did you mean 'clicks'"],
+        ["lacks the columns 'click', 'cart'", "Did you mean clicks"],
     ),
     "doubled column": (lambda f: pd.concat([f, f[["price"]]], axis=1), ["more than one column named 'price'"]),
     "no rows": (lambda f: f.head(0), ["has no rows"]),

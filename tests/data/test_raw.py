@@ -120,7 +120,7 @@ def test_text_that_is_no_number_is_refused_with_its_column(tmp_path: Path, text:
 
 
 def test_missing_columns_are_named_before_anything_is_read(stored: Path):
-    with pytest.raises(DataError, match=r"lacks the column 'genre'. Did you mean 'genres'\?"):
+    with pytest.raises(DataError, match=r"lacks the column 'genre'. Did you mean genres\?"):
         RawLog.open(stored, (Feature("genre", "token_seq"),))
 
 

@@ -95,7 +95,7 @@ BAD_FILES = {
         "column 'x'.*invalid value 'abc'",
     ),
     "doubled name": ("log.csv", f"{HEAD},i\n1,2,0,0,1\n", {}, "more than one column named 'i'"),
-    "missing role": ("log.csv", "u,i,clicked,buy\n1,2,0,0\n", {}, "lacks the column 'click'. Did you mean 'clicked'"),
+    "missing role": ("log.csv", "u,i,clicked,buy\n1,2,0,0\n", {}, "lacks the column 'click'. Did you mean clicked"),
     "wrong encoding": (
         "log.csv",
         f"{HEAD},c\n1,2,0,0,ü\n".encode("latin-1"),
@@ -262,7 +262,7 @@ def test_columns_are_chosen_ordered_and_checked_before_any_row_is_read(suffix: s
     table = _many_rows(10)
     table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path, index=False)
     assert list(next(open_batches(path, ["value", "id"])).columns) == ["value", "id"]
-    with pytest.raises(DataError, match=r"lacks the column 'words'. Did you mean 'word'"):
+    with pytest.raises(DataError, match=r"lacks the column 'words'. Did you mean word"):
         open_batches(path, ["id", "words"])
     with pytest.raises(DataError, match="batch_rows must be a whole number of at least 1"):
         open_batches(path, batch_rows=0)

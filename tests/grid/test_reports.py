@@ -236,7 +236,7 @@ def test_collapsed_runs_are_counted_and_named(folder):
             Request(metrics=["cvr/oracle/auc"]),
             "No run of this grid has a value of cvr/oracle/auc; there are cvr/entire/auc",
         ),
-        (Request(baseline="C"), "The baseline 'C' is no value of model. It takes A, B"),
+        (Request(baseline="C"), "The baseline 'C' is no value of model. Known: A, B"),
         (Request(compared=["modle"]), "'modle' is no dimension of this grid. Did you mean model"),
         (Request(columns=["seed"]), "'seed' can only be one of"),
         (Request(columns=["model"]), "Nothing is left to compare"),

@@ -159,5 +159,5 @@ def test_bad_groups_are_refused(groups: object, message: str) -> None:
 def test_bad_scores_and_weighting_are_refused() -> None:
     with pytest.raises(ValueError, match="scores must be finite; row 1"):
         gauc([0, 1], [0.1, np.nan], [1, 1])
-    with pytest.raises(ValueError, match=r"Unknown weighting 'impressions'\. Did you mean 'impression'\?"):
+    with pytest.raises(ValueError, match=r"Unknown weighting 'impressions'\. Did you mean impression\?"):
         gauc([0, 1], [0.1, 0.2], [1, 1], weighting="impressions")

@@ -48,11 +48,11 @@ def test_percentages_are_plain_numbers_with_one_spelling(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acu", r"Unknown metric 'acu'\. Did you mean 'auc'"),
+        ("acu", r"Unknown metric 'acu'\. Did you mean auc"),
         ("AUC", "Unknown metric 'AUC'"),
-        ("logloss", "Did you mean 'log_loss'"),
+        ("logloss", "Did you mean log_loss"),
         ("f1_at_10%", "Unknown metric 'f1_at_10%'"),
-        ("presicion@10%", r"Did you mean 'precision@P%'"),
+        ("presicion@10%", r"Did you mean precision@P%"),
         ("", "Unknown metric ''"),
         (None, "Unknown metric None"),
         (["auc"], r"Unknown metric \['auc'\]"),
@@ -78,13 +78,13 @@ def test_keys_are_parsed() -> None:
         ("auc", "must have the form task/space/metric, such as 'cvr/click/auc'"),
         ("cvr/auc", "must have the form"),
         ("cvr/click/auc/1", "must have the form"),
-        ("cvrr/click/auc", r"Unknown task 'cvrr'\. Did you mean 'cvr'"),
+        ("cvrr/click/auc", r"Unknown task 'cvrr'\. Did you mean cvr"),
         (
             "cvr/clicks/auc",
-            r"Unknown space of task 'cvr' 'clicks'\. Did you mean 'click'\?.*: click, entire, oracle",
+            r"Unknown space of task 'cvr' 'clicks'\. Did you mean click\?.*: click, entire, oracle",
         ),
         ("ctr/click/auc", r"Unknown space of task 'ctr' 'click'\. Known: entire\."),
-        ("cvr/click/auc ", r"Unknown metric 'auc '\. Did you mean 'auc'"),
+        ("cvr/click/auc ", r"Unknown metric 'auc '\. Did you mean auc"),
     ],
 )
 def test_bad_keys_are_refused(key: str, message: str) -> None:

@@ -162,7 +162,7 @@ def test_a_report_is_plain_json() -> None:
 
 def test_a_missing_key_says_why() -> None:
     report = m.evaluate(scored(action=None), ["auc"])
-    with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/auk'\. Did you mean 'cvr/click/auc'"):
+    with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/auk'\. Did you mean cvr/click/auc"):
         report.get("cvr/click/auk")
     with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/ks'.*not asked.*It holds ctr/entire/auc, c"):
         report.get("cvr/click/ks")
@@ -176,7 +176,7 @@ def test_a_missing_key_says_why() -> None:
         ({"predictions": {}}, "predictions must hold at least one task of ctr, cvr, ctcvr, ctavr"),
         (
             {"predictions": {"ctvcr": CVR}},
-            r"Unknown task 'ctvcr'\. Did you mean 'ctcvr'.*: ctr, cvr, ctcvr, ctavr\.",
+            r"Unknown task 'ctvcr'\. Did you mean ctcvr.*: ctr, cvr, ctcvr, ctavr\.",
         ),
         ({"predictions": {"cvr": CVR[:7]}}, r"click has 8 rows but predictions\['cvr'\] has 7"),
         ({"predictions": {"cvr": CVR * 2}}, r"predictions\['cvr'\] must lie in \[0, 1\]; row 0"),

@@ -82,8 +82,8 @@ def test_a_contested_metric_stands_in_the_report_as_it_was_asked_for(distributio
     ("name", "message"),
     [
         ("brie", r"Unknown metric 'brie'\. Did you mean brier"),
-        ("BRIER", r"Unknown metric 'BRIER'\. Did you mean 'brier'\? In the names of metrics case counts\."),
-        ("acme:Brier", r"Did you mean 'brier'"),
+        ("BRIER", r"Unknown metric 'BRIER'\. Did you mean brier\? In the names of metrics case counts\."),
+        ("acme:Brier", r"Did you mean brier"),
         ("f1@1000%", "Unknown metric"),
         (None, "The name of a metric is text; got None"),
     ],
@@ -95,7 +95,7 @@ def test_unknown_metrics_are_answered_with_the_nearest(distributions, name, mess
 
 
 def test_without_plugins_the_answer_lists_ours_and_the_families(distributions):
-    with pytest.raises(plugins.UnknownName, match=r"Did you mean 'auc'.*f1@P%"):
+    with pytest.raises(plugins.UnknownName, match=r"Did you mean auc.*f1@P%"):
         distributions.load().metric("acu")
 
 

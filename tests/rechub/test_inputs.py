@@ -65,12 +65,12 @@ COAT = {"model": "ESMM", "dataset": "coat", "data_path": "nowhere"}
     [
         (
             {**COAT, "dataset_params": {"treshold": 4}},
-            "coat has no option 'treshold'; Did you mean 'threshold'.*overlap",
+            "coat has no option 'treshold'. Did you mean threshold.*overlap",
         ),
         ({**COAT, "dataset_params": {"path": "x"}}, "coat has no option 'path'"),
         (
             {"model": "ESMM", "dataset": "kuairand-pure", "dataset_params": {"a": 1}},
-            "has no option 'a'; it takes no opt",
+            "has no option 'a'. It takes no opt",
         ),
     ],
 )

@@ -146,7 +146,7 @@ REFUSED = {
         lambda f: f.rename(columns={"hour": "hours"}),
         {},
         DataError,
-        r"lacks the column 'hour'. Did you mean 'hours'\?",
+        r"lacks the column 'hour'. Did you mean hours\?",
     ),
     "taken column": (lambda f: f.assign(p_cvr=1), {}, DataError, "has the columns p_cvr already; rename or drop"),
     "no id": (lambda f: f.assign(user_id=None), {}, DataError, "id column 'user_id' is missing in 8 rows"),

@@ -120,7 +120,7 @@ def test_even_an_exit_of_the_method_is_a_failure():
     ("method", "options", "error", "message"),
     [
         ("ESMM", {"checks": ["stop"]}, UnknownCheck, r"Unknown check 'stop'. Did you mean stops\?"),
-        ("ESMM", {"checks": ["zzz"]}, UnknownCheck, "Unknown check 'zzz'. The checks are metadata, construction, "),
+        ("ESMM", {"checks": ["zzz"]}, UnknownCheck, "Unknown check 'zzz'. Known: metadata, construction, "),
         ("ESM", {}, RegistryError, "Unknown method 'ESM'"),
         (ESMM, {}, TypeError, r"Checks are of a cvr_plugins.Method .*got <class .*Wrap the objective: Method\(name="),
         (3, {}, TypeError, "Checks are of a cvr_plugins.Method or the name of a registered one; got 3"),

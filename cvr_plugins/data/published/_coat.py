@@ -11,6 +11,7 @@ from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.published._ratings import Rated, Ratings, ratings_log
 from cvr_plugins.data.schema import Feature
+from cvr_plugins.wording import first_line
 
 USERS, ITEMS, TRAIN_RATINGS, TEST_RATINGS = 290, 300, 6960, 4640
 FOLDER = "user_item_features"
@@ -65,7 +66,7 @@ def _matrix(file: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         found = np.loadtxt(file, dtype=np.int64, ndmin=2)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise DataError(f"File {str(file)!r} cannot be read as whole numbers: {reason}. Use the original.") from error
     if found.shape != shape:
         raise DataError(

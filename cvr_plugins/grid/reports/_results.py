@@ -9,11 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from cvr_plugins.config import KEYS
-from cvr_plugins.grid._cells import GridError, no_such, text_of
+from cvr_plugins.grid._cells import GridError, text_of
 from cvr_plugins.grid._folder import GridFolder
 from cvr_plugins.grid._rows import DONE, SUPPORT
 from cvr_plugins.grid._spec import VARIANT
 from cvr_plugins.metrics import direction
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import registry
 
 NOT_RUN = "not run"
@@ -92,7 +93,7 @@ class Results:
         """Raise GridError, with the nearest, unless all of these are dimensions."""
         for name in names:
             if name not in self.dimensions:
-                raise no_such(f"{name!r} is no dimension of this grid.", name, self.dimensions, "has")
+                raise GridError(unknown(f"{name!r} is no dimension of this grid.", name, self.dimensions))
 
     def values_of(self, dimension: str) -> list[str]:
         """Return the values a dimension takes, in the grid's order."""

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from cvr_plugins.grid._cells import no_such
+from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid._rows import DONE, FAILED
 from cvr_plugins.grid.reports._layout import Layout
 from cvr_plugins.grid.reports._results import NOT_RUN, Results
 from cvr_plugins.grid.reports._statistics import Difference, difference_of, holm, least_wilcoxon
 from cvr_plugins.metrics import parse_key
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import registry
 
 UNDEFINED = "undefined"
@@ -125,7 +126,7 @@ def difference_tables(
     values = {" ".join(value): value for value, _ in grouped(layout.arranged(results), layout.compared)}
     if baseline is not None and baseline not in values:
         what = f"The baseline {baseline!r} is no value of {' '.join(layout.compared)}."
-        raise no_such(what, baseline, values, "takes")
+        raise GridError(unknown(what, baseline, values))
     if len(values) < 2:
         return []
     chosen = values[next(iter(values)) if baseline is None else baseline]

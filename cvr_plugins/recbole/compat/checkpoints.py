@@ -23,6 +23,7 @@ from cvr_plugins.training.checkpoint import (
     storable,
 )
 from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.wording import flat
 
 __all__ = ["CheckpointError", "SafeCheckpoints", "load_checkpoint"]
 
@@ -308,9 +309,8 @@ def load_weights(model: Any, checkpoint: Mapping[str, Any]) -> None:
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        problem = " ".join(str(error).split())
         raise CheckpointError(
-            f"The checkpoint's weights do not fit the model, its options or its data: {problem}"
+            f"The checkpoint's weights do not fit the model, its options or its data: {flat(error)}"
         ) from error
     model.load_other_parameter({key: _matrix(value) for key, value in other.items()})
 

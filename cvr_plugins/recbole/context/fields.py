@@ -12,7 +12,7 @@ from recbole.utils import FeatureSource, FeatureType
 from cvr_plugins.config import ConfigError
 from cvr_plugins.data import Schema, infer_schema
 from cvr_plugins.encoder import Field, normal_table
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.training.columns import seen_features
 
 ROLES = {
@@ -123,20 +123,10 @@ def _check_present(roles: Mapping[str, Any], header: Sequence[str], sources: Map
     for role, value in roles.items():
         for field in _columns([value]):
             if field not in header:
-                hint = did_you_mean(field, header)
-                found = ", ".join(header)
-                raise ConfigError(
-                    " ".join(
-                        filter(
-                            None,
-                            [
-                                f"Data set {name!r} has no field {field!r}, which {ROLES[role]} names.",
-                                hint,
-                                f"It has: {found}. Set {ROLES[role]} to one of them, and load_col so that it is read.",
-                            ],
-                        )
-                    )
-                )
+                missing = f"Data set {name!r} has no field {field!r}, which {ROLES[role]} names."
+                found = f"It has: {', '.join(header)}."
+                cure = f"Set {ROLES[role]} to one of them, and load_col so that it is read."
+                raise ConfigError(unknown(missing, field, header, f"{found} {cure}"))
             if sources[field] is not FeatureSource.INTERACTION:
                 raise ConfigError(
                     f"Data set {name!r}: {ROLES[role]} names {field!r}, which is not in its .inter file; labels are of "

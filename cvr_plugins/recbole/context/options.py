@@ -12,7 +12,7 @@ from cvr_plugins.assembly import HEAD_SUFFIX, WEIGHTING_PARAMS, Assembly, assemb
 from cvr_plugins.config import KEYS, ConfigError, resolve
 from cvr_plugins.contracts import Method
 from cvr_plugins.metrics import DEFAULT_METRICS
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.recbole.context.fields import LISTS, ROLES
 from cvr_plugins.training.columns import propensity_model
 
@@ -136,6 +136,5 @@ def _arguments(config: Any) -> set[str]:
 
 
 def _unknown(key: str, method: str, known: set[str]) -> str:
-    hint = did_you_mean(key, sorted(known))
     lists = f"'cvr-plugins show {method}' lists the options of {method}; all others are RecBole's."
-    return " ".join(filter(None, [f"Unknown key {key!r}.", hint, lists]))
+    return unknown(f"Unknown key {key!r}.", key, sorted(known), lists)

@@ -28,6 +28,7 @@ from cvr_plugins.recbole.compat.process_state import anomaly_mode_kept
 from cvr_plugins.recbole.evaluation import RECBOLE_METRICS
 from cvr_plugins.recbole.evaluation.names import purchase_field, requested
 from cvr_plugins.recbole.running import datasets
+from cvr_plugins.wording import flat, sentence
 
 _CERTAIN = 0.9
 _RECBOLES_METRICS = "recbole.evaluator.metrics"
@@ -89,9 +90,7 @@ class Config(RecBoleConfig):
             if type(error).__module__.startswith("cvr_plugins."):
                 raise
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
-            raise ConfigError(
-                f"RecBole refuses the configuration: {' '.join(str(text).split()).rstrip('.')}."
-            ) from error
+            raise ConfigError(f"RecBole refuses the configuration: {sentence(flat(text))}") from error
         give_old_names()
 
     def compatibility_settings(self) -> None:

@@ -16,7 +16,7 @@ from cvr_plugins.config import KEYS, ConfigError, resolve
 from cvr_plugins.data import write_atomic
 from cvr_plugins.data.atomic import AtomicFile
 from cvr_plugins.logs import field_keys, load_log
-from cvr_plugins.nearest import did_you_mean
+from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.recbole.compat.process_state import cache_folder
 from cvr_plugins.recbole.context.fields import ROLES
@@ -79,20 +79,12 @@ def check(folder: str, dataset: str) -> None:
     if Path(folder, f"{dataset}.inter").is_file() or any(Path(folder).glob(f"{dataset}.*.inter")):
         return
     known = [RECBOLES_OWN, *(entry.key for entry in registry().entries("dataset"))]
-    hint = did_you_mean(dataset, known)
-    raise ConfigError(
-        " ".join(
-            filter(
-                None,
-                [
-                    f"There is no data set {dataset!r}: no file {Path(folder, f'{dataset}.inter')}.",
-                    hint,
-                    "Give the folder that holds the data set's folder as data_path, or the folder itself as dataset; "
-                    "'cvr-plugins datasets' lists those known by name.",
-                ],
-            )
-        )
+    missing = f"There is no data set {dataset!r}: no file {Path(folder, f'{dataset}.inter')}."
+    lists = (
+        "Give the folder that holds the data set's folder as data_path, or the folder itself as dataset; "
+        "'cvr-plugins datasets' lists those known by name."
     )
+    raise ConfigError(unknown(missing, dataset, known, lists))
 
 
 def _is_below(data_path: str, dataset: str) -> bool:

@@ -119,7 +119,7 @@ def test_recboles_tables_know_them_once_a_method_is_configured(configure):
 
 
 def test_an_unknown_key_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"Unknown task 'cvrr'. Did you mean 'cvr'"):
+    with pytest.raises(ConfigError, match=r"Unknown task 'cvrr'. Did you mean cvr"):
         metric_class("cvrr/click/auc")
 
 

@@ -226,7 +226,7 @@ REFUSED = [
     ({"learner": "adamm"}, r"got 'adamm'. Did you mean adam"),
     ({"valid_metric": "cvr/click/calibration"}, "valid_metric: 'cvr/click/calibration' is best at 1"),
     ({"valid_metric": "ctavr/entire/auc"}, "is of a task this model does not predict; .* cvr, ctr, ctcvr"),
-    ({"valid_metric": "cvr/clicked/auc"}, r"Unknown space of task 'cvr' 'clicked'. Did you mean 'click'\?"),
+    ({"valid_metric": "cvr/clicked/auc"}, r"Unknown space of task 'cvr' 'clicked'. Did you mean click\?"),
     ({"metrics": ["cvr/click/auk"]}, r"metrics: Unknown metric 'auk'"),
     ({"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "uni10"}}, "mode must be labeled; .* uni10"),
 ]  # fmt: skip
