@@ -36,18 +36,6 @@ def test_deepfm_pairwise_term_of_a_row_worked_by_hand():
     assert model(x)[0, -1].item() == 37.0
 
 
-def test_deepfm_pairwise_term_ignores_dense_values_and_the_others_do_not(randomise, batch):
-    model = DeepFM(FIELDS, dims=(4,))
-    randomise(model)
-    x = batch(5, FIELDS.width)
-    moved = x.clone()
-    moved[:, 9:] += 1.0
-    before, after = model(x), model(moved)
-    assert torch.equal(before[:, -1], after[:, -1])
-    assert not torch.isclose(before[:, -2], after[:, -2]).any()
-    assert not torch.isclose(before[:, :-2], after[:, :-2]).all()
-
-
 def _numpy_cross(state: Any, x: np.ndarray, layers: int, low_rank: bool) -> np.ndarray:
     crossed = x
     for layer in range(layers):
@@ -86,27 +74,6 @@ def test_dcn_v2_cross_layer_of_a_row_worked_by_hand():
             layer.map.bias.copy_(torch.tensor([0.5, 1.0]))
     # x1 = (2 (2 + 6 + 0.5) + 2, 3 (-3 + 1) + 3) = (19, -3); x2 = (2 (19 - 6 + 0.5) + 19, 3 (3 + 1) - 3) = (46, 9)
     assert model(torch.tensor([[2.0, 3.0]])).tolist() == [[46.0, 9.0]]
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-def test_dcn_v2_cross_network_is_a_polynomial_one_degree_above_its_layers(layers, randomise, batch):
-    model = DCNV2(MIXED, dims=(), n_cross_layers=layers)
-    randomise(model)
-    values = torch.stack([model(s * batch(3, MIXED.width)) for s in range(layers + 3)])
-    degree = layers + 1
-    assert torch.diff(values, n=degree, dim=0).abs().min() > 1e-6
-    assert torch.diff(values, n=degree + 1, dim=0).abs().max() < 1e-9
-
-
-def test_dcn_v2_of_full_rank_factors_equals_the_full_matrix(randomise, batch):
-    full, factored = DCNV2(MIXED, dims=()), DCNV2(MIXED, dims=(), rank=MIXED.width)
-    randomise(full)
-    randomise(factored)
-    with torch.no_grad():
-        factored.cross[0].map[0].weight.copy_(torch.eye(MIXED.width))
-        factored.cross[0].map[1].load_state_dict(full.cross[0].map.state_dict())
-    x = batch(4, MIXED.width)
-    torch.testing.assert_close(factored(x), full(x))
 
 
 @pytest.mark.parametrize("backbone", [DeepFM, DCNV2])

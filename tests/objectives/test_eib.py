@@ -9,15 +9,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit as sigmoid
 
 from cvr_plugins.contracts import Labels, Outputs
 from cvr_plugins.objectives import EIB
 
 LN2 = math.log(2)
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
 
 
 def bce(p, y):

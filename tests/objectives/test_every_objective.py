@@ -14,7 +14,6 @@ from cvr_plugins.plugins import registry
 METHODS = {entry.key: entry.value for entry in registry().entries("method")}
 VARIANTS = [
     ("ESCM2_IPS", {"self_normalized": True}),
-    ("ESCM2_DR", {"self_normalized": True}),
     ("ESCM2_DR", {"imputes": "conversion", "self_normalized": True, "imputation_weights": "variance"}),
     ("DCMT", {"self_normalized": False}),
     ("NISE", {"unclicked": False}),

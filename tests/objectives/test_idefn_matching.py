@@ -93,20 +93,6 @@ def test_pseudo_labels_are_those_of_transport_from_memory_and_batch(relabel):
         remember(model, x, y)
 
 
-def test_every_option_of_the_transport_reaches_it(monkeypatch):
-    given = {"kappa": 0.11, "regularization": 0.7, "outer_steps": 3, "max_iterations": 17, "tolerance": 1e-3}
-    seen = {}
-
-    def spy(cost, kappa, **options):
-        seen.update(options, kappa=kappa)
-        return relaxed_partial_transport(cost, kappa, **options)
-
-    monkeypatch.setattr("cvr_plugins.objectives.idefn.relaxed_partial_transport", spy)
-    x, y, _ = draw_batch(np.random.default_rng(0))
-    make_model(**given).loss_terms(x, y)
-    assert seen == given
-
-
 def test_positives_are_the_newest_and_at_most_memory_size():
     rng, model = np.random.default_rng(0), make_model(memory_size=5)
     x, y, _ = draw_batch(rng, conversions=9)

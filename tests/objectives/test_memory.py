@@ -99,19 +99,6 @@ def test_sequences_are_embedded_as_wide_as_they_came(widths):
         assert torch.equal(memory.embed(embed, 3), latest[-3:])
 
 
-def test_rows_of_one_width_are_embedded_in_one_call():
-    memory, calls = RowMemory(8), []
-    for _ in range(3):
-        append(memory, {"id": torch.arange(2), "history": torch.ones(2, 5, dtype=torch.int64)})
-
-    def embed(rows):
-        calls.append(tuple(rows["history"].shape))
-        return rows["id"].double()[:, None]
-
-    memory.embed(embed, 8)
-    assert calls == [(6, 5)]
-
-
 @pytest.mark.parametrize("batches", [0, 1, 3])
 def test_rows_survive_being_saved(batches):
     memory = RowMemory(5)

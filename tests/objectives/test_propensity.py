@@ -15,10 +15,6 @@ from cvr_plugins.propensities import NAMES, PROPENSITIES
 KNOWN = "logistic_ids"
 
 
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
 def bce(p, y):
     return -(y * np.log(p) + (1 - y) * np.log(1 - p))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit as sigmoid
 
 from cvr_plugins.contracts import CTR_TOWER
 from cvr_plugins.objectives import DR, IPS, AdapSL, BalancedDR, BalancedIPS
@@ -34,10 +35,6 @@ CASES = [
     (BalancedDR, {"lambda_balance": 2.0, "lambda_imputation": 0.5}),
     (BalancedDR, {"balance_trains": "propensity", "lambda_balance": 2.0, "self_normalized": True}),
 ]
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
 
 
 def bce(p, y):

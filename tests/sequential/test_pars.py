@@ -57,13 +57,6 @@ def train(core, sessions, steps, generator, optimiser=None):
     return optimiser
 
 
-def test_alpha_of_zero_keeps_the_labels(make_core, make_generator, sessions):
-    core = make_core(alpha_new=0)
-    before = core.labels.value.clone()
-    train(core, sessions, 5, make_generator(0))
-    assert torch.equal(core.labels.value, before)
-
-
 def test_training_lowers_the_loss_and_finds_what_sessions_share(make_core, make_generator):
     # Item 1 is in every session beside two of seventeen others: what explains all sessions gets the label.
     generator = make_generator(0)

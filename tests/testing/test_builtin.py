@@ -16,6 +16,7 @@ VARIANTS = [
     ("DR_V2", {"balances": "embedding", "balance_trains": "propensity", "architecture": "mmoe"}),
     ("AS_IPS", {"warm_up": 1, "self_normalized": False}),
     ("AS_IPS", {"warm_up": 2, "pretrain": False}),
+    ("AdapSL", {"warm_up": 1, "prune_rate": 0.3, "gradient_share": 0.5, "target_sparsity": 0.95}),
     ("DCMT", {"self_normalized": False}),
     ("DCMT", {"lambda_constraint": 0.0, "lambda_ctcvr": 0.0}),
     ("NISE", {"train_ctr": False}),

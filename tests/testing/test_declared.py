@@ -113,13 +113,6 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("objective", "expected", "found"), OPTIONS)
-def test_options(method_of, fails_exactly, objective, expected, found):
-    result = fails_exactly(method_of(objective), "options")
-    assert expected in result.expected
-    assert found in result.found
-
-
 class Unclear(ESMM):
     tasks = ("cvr", "ctr", "revenue")
 
@@ -147,19 +140,8 @@ TASKS = [
 ]
 
 
-@pytest.mark.parametrize(("objective", "expected", "found"), TASKS)
-def test_tasks(method_of, fails_exactly, objective, expected, found):
-    result = fails_exactly(method_of(objective), "tasks")
-    assert expected in result.expected
-    assert found in result.found
-
-
 class Explained(Unclear):
     """The task `revenue` is what a click brings."""
-
-
-def test_a_task_of_ones_own_is_in_order_if_it_is_explained(method_of):
-    check_method(method_of(Explained))
 
 
 class Curious(ESMM):
@@ -175,13 +157,6 @@ LABELS = [
     (Curious, "a loss from the labels click, conversion alone", "test_declared.py:"),
     (Greedy, "needs to be a tuple of labels among click, conversion, action", "('click', 'conversion', 'purchase')"),
 ]
-
-
-@pytest.mark.parametrize(("objective", "expected", "found"), LABELS)
-def test_labels(method_of, fails_exactly, objective, expected, found):
-    result = fails_exactly(method_of(objective), "labels")
-    assert expected in result.expected
-    assert found in result.found
 
 
 class Base(Naive):
@@ -212,13 +187,6 @@ PHASES = [
     (WrongStop, "the heads in stops['ctr'] among the heads ctr, cvr", "'cvrr'"),
     (OneName, "the heads in stops['ctr'] to be a tuple of names", "'cvr'"),
 ]
-
-
-@pytest.mark.parametrize(("objective", "expected", "found"), PHASES)
-def test_phases(method_of, fails_exactly, objective, expected, found):
-    result = fails_exactly(method_of(objective), "phases")
-    assert expected in result.expected
-    assert found in result.found
 
 
 class AsTensor(Naive):
@@ -261,8 +229,29 @@ TERMS = [
 ]
 
 
-@pytest.mark.parametrize(("objective", "expected", "found"), TERMS)
-def test_terms(method_of, fails_exactly, objective, expected, found):
-    result = fails_exactly(method_of(objective), "terms")
+FAULTS = {
+    "options": OPTIONS,
+    "tasks": TASKS,
+    "labels": LABELS,
+    "phases": PHASES,
+    "terms": TERMS,
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "objective", "expected", "found"), [(name, *row) for name, rows in FAULTS.items() for row in rows]
+)
+def test_a_fault_fails_its_own_check(method_of, fails_exactly, check, objective, expected, found):
+    result = fails_exactly(method_of(objective), check)
     assert expected in result.expected
     assert found in result.found
+
+
+@pytest.mark.parametrize(
+    ("objective", "checks"),
+    [
+        (Explained, ["tasks"]),
+    ],
+)
+def test_what_is_in_order_passes(method_of, objective, checks):
+    check_method(method_of(objective), checks=checks)

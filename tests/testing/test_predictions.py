@@ -46,13 +46,6 @@ PREDICTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("objective", "expected", "found"), PREDICTIONS)
-def test_predictions(method_of, fails_exactly, objective, expected, found):
-    result = fails_exactly(method_of(objective), "predictions")
-    assert expected in result.expected
-    assert found in result.found
-
-
 class Relative(Naive):
     """Sets the largest CVR of a batch to 1."""
 
@@ -121,10 +114,6 @@ class Slow(Naive):
         return False
 
 
-def test_learning_may_take_a_while(method_of):
-    check_method(method_of(Slow), checks=["learning"])
-
-
 class CountsOnWidth(ESMM):
     """Reads the representation of the towers' default width."""
 
@@ -135,13 +124,6 @@ class CountsOnWidth(ESMM):
     def loss(self, out, y):
         ranked = self.read(out.hidden["cvr"]).squeeze(1)
         return {**super().loss(out, y), "aux": bce(ranked, y.click).mean()}
-
-
-def test_architectures(method_of, fails_exactly):
-    result = fails_exactly(method_of(CountsOnWidth), "architectures")
-    assert result.expected.startswith("architecture 'mmoe' on backbone 'dcn_v2' to be accepted, or refused")
-    assert "mat1 and mat2 shapes cannot be multiplied" in result.found
-    assert isinstance(result.error, RuntimeError)
 
 
 class Renamed(Naive):
@@ -162,17 +144,6 @@ class Unweighable(Renamed):
     """Refuses every weighting, since it declares no CTR loss."""
 
     ctr_terms, cvr_terms = (), ("conversions",)
-
-
-def test_weightings(method_of, fails_exactly):
-    result = fails_exactly(method_of(Renamed), "weightings")
-    assert result.expected.startswith("weighting '")
-    assert "gave the loss terms ['clicks', 'conversions'], none of its ctr_terms ['ctr']" in result.found
-
-
-@pytest.mark.parametrize("objective", [Declared, Unweighable])
-def test_declared_terms_are_weighed_or_refused(method_of, objective):
-    check_method(method_of(objective))
 
 
 PARTS = """
@@ -205,3 +176,33 @@ def test_a_refusal_without_a_reason_is_not(method_of, fails_exactly, plugin, err
 def test_a_part_on_which_nothing_runs_is_not_the_methods_fault(method_of, plugin):
     plugin("acme", PARTS.format(body="raise RuntimeError('never worked')"))
     check_method(method_of(ESMM), checks=["architectures"])
+
+
+FAULTS = {
+    "predictions": PREDICTIONS,
+    "architectures": [(CountsOnWidth, "architecture 'mmoe' on backbone", "shapes cannot be multiplied")],
+    "weightings": [
+        (Renamed, "weighting '", "gave the loss terms ['clicks', 'conversions'], none of its ctr_terms ['ctr']")
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "objective", "expected", "found"), [(name, *row) for name, rows in FAULTS.items() for row in rows]
+)
+def test_a_fault_fails_its_own_check(method_of, fails_exactly, check, objective, expected, found):
+    result = fails_exactly(method_of(objective), check)
+    assert expected in result.expected
+    assert found in result.found
+
+
+@pytest.mark.parametrize(
+    ("objective", "checks"),
+    [
+        (Slow, ["learning"]),
+        (Declared, ["weightings"]),
+        (Unweighable, ["weightings"]),
+    ],
+)
+def test_what_is_in_order_passes(method_of, objective, checks):
+    check_method(method_of(objective), checks=checks)

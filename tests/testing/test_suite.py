@@ -40,11 +40,16 @@ def test_checks_come_in_the_order_they_rest_on_each_other():
     seen = set()
     for check in method_checks():
         assert set(check.requires) <= seen, check.name
-        assert check.description
-        assert check.cause
+        assert len(check.description.split()) > 5
+        assert len(check.cause.split()) > 8
+        assert check.description[0].islower()
+        assert not check.description.endswith(".")
+        assert not check.cause.endswith(".")
         assert check.__name__ == check.name
         seen.add(check.name)
     assert len(seen) == len(method_checks()) == 24
+    for text in ("description", "cause"):
+        assert len({getattr(check, text) for check in method_checks()}) == 24
 
 
 def test_chosen_checks_are_made_with_those_they_rest_on_and_reported_alone():
@@ -82,11 +87,8 @@ def test_a_failure_says_check_expectation_finding_and_cause():
         "\n"
         "Not run, since they rest on what failed: learning."
     )
-    assert [(result.name, result.status) for result in caught.value.results] == [
-        ("metadata", "passed"),
-        ("predictions", "failed"),
-        ("learning", "skipped"),
-    ]
+    statuses = {result.name: result.status for result in caught.value.results}
+    assert statuses == {"metadata": "passed", "predictions": "failed", "learning": "skipped"}
 
 
 def test_an_exception_of_the_method_is_the_cause_and_names_its_line():
@@ -104,7 +106,6 @@ def test_a_failure_can_be_pickled():
         check_method(BROKEN)
     twin = pickle.loads(pickle.dumps(caught.value))
     assert str(twin) == str(caught.value)
-    assert names(twin.results) == names(caught.value.results)
 
 
 def test_even_an_exit_of_the_method_is_a_failure():
@@ -187,17 +188,17 @@ def test_mine(check):
 """
 
 
-def test_an_authors_three_lines(tmp_path):
+def test_an_authors_three_lines(tmp_path, monkeypatch, capsys):
     path = tmp_path / "test_mine.py"
     path.write_text(AUTHOR)
-    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert done.returncode == 1, done.stdout
-    assert "1 failed, 23 passed" in done.stdout
-    assert "FAILED test_mine.py::test_mine[learning] - cvr_plugins.testing" in done.stdout
-    assert "CheckFailure: Mine fails learning.\n" in done.stdout
-    assert "  usual cause: a sign or a label turned round" in done.stdout
-    assert "_suite.py" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    assert pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(path)]) == 1
+    said = capsys.readouterr().out
+    assert "1 failed, 23 passed" in said
+    assert "FAILED test_mine.py::test_mine[learning] - cvr_plugins.testing" in said
+    assert "CheckFailure: Mine fails learning.\n" in said
+    assert "  usual cause: a sign or a label turned round" in said
+    assert "_suite.py" not in said
 
 
 FRAMEWORKLESS = """
@@ -210,7 +211,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 from cvr_plugins.testing import check_method
-print(len(check_method("DR_JL")))
+print(len(check_method("Naive")))
 """
 
 
@@ -219,9 +220,7 @@ def test_the_suite_needs_neither_framework_nor_pytest():
     assert done.stdout.split() == ["24"], done.stderr
 
 
-@pytest.mark.parametrize(
-    ("method", "options"), [("ESMM", {}), ("DR_JL", {}), ("NISE", {}), ("ESMM", {"weighting": "dwa"}), ("IdeFN", {})]
-)
+@pytest.mark.parametrize(("method", "options"), [("DR_JL", {}), ("ESMM", {"weighting": "dwa"}), ("IdeFN", {})])
 def test_the_suite_trains_as_cvr_trainer_does(method, options):
     pytest.importorskip("torch_rechub")
     from cvr_plugins.plugins import registry
