@@ -10,6 +10,7 @@ import torch
 
 from cvr_plugins.config import KEYS, ConfigError
 from cvr_plugins.nearest import unknown
+from cvr_plugins.options import check_number
 from cvr_plugins.plugins import registry
 from cvr_plugins.training.watch import Watch
 from cvr_plugins.wording import first_line
@@ -62,8 +63,7 @@ def regularization(params: Mapping[str, float] | None) -> dict[str, float]:
     for name, value in (params or {}).items():
         if name not in _REGULARIZATION:
             raise ValueError(unknown(f"Unknown key {name!r} in regularization_params.", name, _REGULARIZATION))
-        if not value >= 0:
-            raise ValueError(f"regularization_params[{name!r}] must be at least 0; got {value!r}.")
+        check_number(f"regularization_params[{name!r}]", value, low=0)
     return {**dict.fromkeys(_REGULARIZATION, 0.0), **(params or {})}
 
 

@@ -228,7 +228,7 @@ REFUSED = [
     ),
     (
         {"regularization_params": {"dense_l2": -1.0}},
-        r"\['dense_l2'\] must be at least 0; got -1.0",
+        r"\['dense_l2'\] must be a finite number of at least 0; got -1.0",
     ),
     ({"valid_metric": "cvr/auc"}, "must have the form task/space/metric"),
     ({"valid_metric": "cvr/clicks/auc"}, "'clicks'.*click"),
