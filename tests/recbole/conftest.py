@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,44 @@ def recbole_as_it_was():
     for name, module in list(sys.modules.items()):
         if name.startswith("recbole.model.") and not hasattr(module, "__file__"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A working folder and a cache of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def assemble(elsewhere):
+    """Make config, data, model and trainer of keys, in RecBole's order and with its seeds, mixins before the trainer."""
+
+    def make(model: Any, keys: dict[str, Any], *mixins: type, dataset_class: type | None = None) -> SimpleNamespace:
+        from recbole.data import create_dataset, data_preparation
+        from recbole.utils import get_trainer, init_seed
+
+        from cvr_plugins.recbole.running.config import Config
+
+        config = Config(model, config_dict=keys)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = dataset_class(config) if dataset_class else create_dataset(config)
+        train, valid, test = data_preparation(config, dataset)
+        init_seed(config["seed"], config["reproducibility"])
+        built = config.model_class(config, train._dataset).to(config["device"])
+        base = get_trainer(config["MODEL_TYPE"], config["model"])
+        trainer = type(base.__name__, (*(each for each in mixins if not issubclass(base, each)), base), {})
+        return SimpleNamespace(
+            config=config,
+            dataset=dataset,
+            train=train,
+            valid=valid,
+            test=test,
+            model=built,
+            trainer=trainer(config, built),
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

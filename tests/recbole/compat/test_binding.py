@@ -75,7 +75,7 @@ def variant(**attributes):
 
 def test_trainer_and_dataset_are_found_by_the_models_name():
     assert get_trainer(Quaint.type, "Quaint") is Trainer
-    assert bind(Quaint) == "Quaint"
+    assert config(Quaint)["model"] == bind(Quaint) == "Quaint", "a class that is passed is bound as one that is named"
     assert get_trainer(Quaint.type, "Quaint") is QuaintsTrainer
     assert recbole.data.dataset.QuaintDataset is QuaintsDataset
 
@@ -149,12 +149,6 @@ def test_a_model_may_complete_the_configuration():
     assert made["eval_args"]["order"] == "TO"
 
 
-def test_a_class_that_is_passed_is_bound_as_one_that_is_named():
-    made = config(Quaint)
-    assert made["model"] == "Quaint"
-    assert get_trainer(made["MODEL_TYPE"], made["model"]) is QuaintsTrainer
-
-
 def test_a_users_own_class_that_carries_nothing_is_left_alone():
     made = config(Plain)
     assert made["model"] == "Plain"
@@ -162,7 +156,7 @@ def test_a_users_own_class_that_carries_nothing_is_left_alone():
     assert b"cvr_plugins" not in pickle.dumps(made, protocol=4).replace(Plain.__module__.encode(), b"")
 
 
-@pytest.mark.parametrize("spelling", ["maskedrec", "MASKEDREC", "builtin:MaskedRec"])
+@pytest.mark.parametrize("spelling", ["MASKEDREC", "builtin:MaskedRec"])
 def test_the_configuration_has_the_models_own_spelling(spelling):
     assert config(spelling)["model"] == "MaskedRec"
 
@@ -187,10 +181,12 @@ def test_a_contested_model_is_called_by_its_qualified_name(distributions):
     """
     distributions.add("acme", source)
     distributions.add("zeta", source)
-    made = config("ACME:quaint")
-    assert made["model"] == "acme:Quaint"
-    assert getattr(recbole.data.dataset, made["model"] + "Dataset").__module__ == "acme_module"
-    assert made.model_class is recbole.utils.get_model(made["model"])
+    for plugin in ("acme", "zeta"):
+        made = config(f"{plugin.upper()}:quaint")
+        assert made["model"] == f"{plugin}:Quaint"
+        assert getattr(recbole.data.dataset, made["model"] + "Dataset").__module__ == f"{plugin}_module"
+        assert made.model_class is recbole.utils.get_model(made["model"])
+    assert "QuaintDataset" not in vars(recbole.data.dataset)
 
 
 def test_binding_twice_changes_nothing():

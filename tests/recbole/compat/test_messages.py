@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -59,14 +58,12 @@ def stand_in(distributions):
 
 
 @pytest.mark.parametrize(
-    "failing",
+    ("failing", "imported"),
     [
-        "raise ModuleNotFoundError(\"No module named 'pkg_resources'\")",
-        "raise AttributeError('`np.bool8` was removed in the NumPy 2.0 release.')",
-        "import a_ray_that_is_missing",
+        ("raise AttributeError('`np.bool8` was removed in the NumPy 2.0 release.')", "recbole.quick_start"),
+        ("import a_ray_that_is_missing", "recbole.quick_start.quick_start"),
     ],
 )
-@pytest.mark.parametrize("imported", ["recbole.quick_start", "recbole.quick_start.quick_start"])
 def test_what_quick_start_raises_on_import_becomes_one_sentence(stand_in, failing, imported):
     out, err = stand_in(
         failing,
@@ -82,7 +79,6 @@ def test_what_quick_start_raises_on_import_becomes_one_sentence(stand_in, failin
         "cvr_plugins.recbole.compat.messages.StockRecBoleError: RecBole's own quick_start does not run on these "
         f"packages (NumPy 2.4.6, setuptools 84.2.1): {ADVICE}"
     )
-    assert "pkg_resources'" not in err.replace("raise ", "")
     assert "np.bool8" not in err.replace("raise ", "")
     assert err.count("Traceback") == 1
 
@@ -99,11 +95,6 @@ def test_a_cause_that_is_not_known_is_shown(stand_in):
     )
     assert "does not run here (OSError: the disk is full): install the older packages" in err.splitlines()[-1]
     assert err.count("Traceback") == 2
-
-
-def test_without_this_package_recbole_fails_as_it_does(stand_in):
-    _, err = stand_in("raise OSError('the disk is full')", "import recbole.quick_start")
-    assert err.splitlines()[-1] == "OSError: the disk is full"
 
 
 def test_a_quick_start_that_can_be_imported_is_itself(stand_in):
@@ -250,12 +241,6 @@ def test_only_the_watched_modules_are_touched():
         assert finder.Watcher().find_spec(name) is None
     spec = finder.Watcher().find_spec("recbole.config.configurator", sys.modules["recbole"].__path__)
     assert spec is None, "not in that folder, and then nobody has it"
-
-
-def test_the_error_keeps_its_type_for_those_who_expect_pickles():
-    with pytest.raises(pickle.UnpicklingError) as caught:
-        messages._loading_fails(pickle.UnpicklingError("Weights only load failed"))
-    assert caught.value.__suppress_context__
 
 
 def test_a_thread_that_imports_meanwhile_does_not_disturb(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,29 +79,29 @@ def shop_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def recbole(shop_folder, tmp_path, monkeypatch):
-    """A maker of (config, parts, model, trainer) for a model class on the data set, with the mixin in front."""
-    monkeypatch.chdir(tmp_path)
+def relabelled(shop_folder):
+    """Write the data set again under another name, with the purchase of every event, "0" or "1", changed."""
+
+    def write(name: str, change: Callable[[str], str]) -> str:
+        head, *lines = (shop_folder / "shop" / "shop.inter").read_text().splitlines()
+        (shop_folder / name).mkdir(exist_ok=True)
+        text = "\n".join([head, *(line[:-1] + change(line[-1]) for line in lines)])
+        (shop_folder / name / f"{name}.inter").write_text(text + "\n")
+        return name
+
+    return write
+
+
+@pytest.fixture
+def recbole(assemble, shop_folder, tmp_path):
+    """Everything that RecBole makes of a model class on the data set, with the mixin in front of its trainer."""
 
     def make(model_class: type, *, mixin: bool = True, dataset_class: type | None = None, **changes) -> SimpleNamespace:
-        from recbole.data import create_dataset, data_preparation
-        from recbole.utils import get_trainer, init_seed
-
         from cvr_plugins.recbole.evaluation import SessionEvaluation
-        from cvr_plugins.recbole.running.config import Config
 
-        values = {"data_path": str(shop_folder), "checkpoint_dir": str(tmp_path / "saved"), **BASE, **changes}
-        config = Config(model=model_class, dataset=values.pop("dataset", "shop"), config_dict=values)
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = dataset_class(config) if dataset_class else create_dataset(config)
-        train, valid, test = data_preparation(config, dataset)
-        init_seed(config["seed"], config["reproducibility"])
-        model = model_class(config, train._dataset).to(config["device"])
-        trainer_class = get_trainer(config["MODEL_TYPE"], config["model"])
-        if mixin and not issubclass(trainer_class, SessionEvaluation):
-            trainer_class = type("Trainer", (SessionEvaluation, trainer_class), {})
-        trainer = trainer_class(config, model)
-        return SimpleNamespace(config=config, train=train, valid=valid, test=test, model=model, trainer=trainer)
+        places = {"dataset": "shop", "data_path": str(shop_folder), "checkpoint_dir": str(tmp_path / "saved")}
+        mixins = (SessionEvaluation,) if mixin else ()
+        return assemble(model_class, {**places, **BASE, **changes}, *mixins, dataset_class=dataset_class)
 
     return make
 

@@ -1,4 +1,4 @@
-"""Both protocols on ml-100k cut into sessions, through RecBole's BERT4Rec and PARS: figures as measured elsewhere."""
+"""Both protocols on ml-100k cut into sessions, through PARS: figures as measured elsewhere."""
 
 from __future__ import annotations
 
@@ -33,14 +33,11 @@ def ml_sessions(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["BERT4Rec", "PARS"])
-def test_figures_on_ml_100k_sessions(recbole, ml_sessions, name: str) -> None:
-    from recbole.model.sequential_recommender import BERT4Rec
-
+def test_figures_on_ml_100k_sessions(recbole, ml_sessions) -> None:
     from cvr_plugins.recbole.sequential import PARS, SessionDataset
 
     run = recbole(
-        {"BERT4Rec": BERT4Rec, "PARS": PARS}[name],
+        PARS,
         dataset_class=SessionDataset,
         dataset="ml-sessions",
         data_path=str(ml_sessions),

@@ -63,26 +63,10 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def recbole(tmp_path, monkeypatch):
-    """Make config, data set, loaders, model and trainer, as RecBole does, of options and a model's name or class."""
-    monkeypatch.chdir(tmp_path)
+def recbole(assemble, tmp_path):
+    """Everything that RecBole makes of a model's name or class, where the data are found, and options."""
 
     def make(model: Any, found: dict[str, Any], **options: Any) -> SimpleNamespace:
-        from recbole.data import create_dataset, data_preparation
-        from recbole.utils import get_model, get_trainer, init_seed
-
-        from cvr_plugins.recbole.running.config import Config
-
-        given = {**OPTIONS, "checkpoint_dir": str(tmp_path / "saved"), **found, **options}
-        config = Config(model, given.pop("dataset"), config_dict=given)
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        train, valid, test = data_preparation(config, dataset)
-        model_class = get_model(config["model"]) if isinstance(model, str) else model
-        built = model_class(config, train._dataset).to(config["device"])
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, built)
-        return SimpleNamespace(
-            config=config, dataset=dataset, train=train, valid=valid, test=test, model=built, trainer=trainer
-        )
+        return assemble(model, {**OPTIONS, "checkpoint_dir": str(tmp_path / "saved"), **found, **options})
 
     return make

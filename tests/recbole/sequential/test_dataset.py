@@ -140,11 +140,6 @@ def test_sessions_say_what_was_browsed_and_bought(write, recbole):
     ]
 
 
-def test_a_column_of_purchases_is_not_needed(make_events, write, recbole):
-    run = recbole("PARS", write(make_events()), load_col={"inter": ["session_id", "item_id", "timestamp"]})
-    assert run.test._dataset.sessions().purchased is None
-
-
 def test_history_goes_back_to_the_first_event(make_events, write, recbole):
     events = make_events(longest=12)
     part = recbole("PARS", write(events), MAX_ITEM_LIST_LENGTH=3).test._dataset
