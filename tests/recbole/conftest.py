@@ -56,7 +56,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def assemble(elsewhere):
-    """Make config, data, model and trainer of keys, in RecBole's order and with its seeds, mixins before the trainer."""
+    """Make config, data, model and trainer of keys, with RecBole's order and seeds, mixins in front of the trainer."""
 
     def make(model: Any, keys: dict[str, Any], *mixins: type, dataset_class: type | None = None) -> SimpleNamespace:
         from recbole.data import create_dataset, data_preparation

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
+import re
 import sys
-import textwrap
 
 import pytest
 
@@ -256,49 +255,30 @@ def test_the_trainer_that_recbole_itself_takes_for_a_name_may_be_carried():
     assert bind(S3Rec) == "S3Rec"
 
 
-@pytest.mark.parametrize(
-    ("attributes", "reason"),
-    [
-        ({"recbole_trainer": 3}, "recbole_trainer must be a RecBole trainer"),
-        ({"recbole_trainer": QuaintsDataset}, "recbole_trainer must be a RecBole trainer class; got the class Quaints"),
-        ({"recbole_dataset": Trainer}, "recbole_dataset must be a RecBole dataset class; got the class Trainer."),
-        ({"recbole_defaults": ["epochs"]}, "recbole_defaults must map RecBole's parameters to values; got ['epochs']."),
-        ({"recbole_defaults": {1: 2}}, "recbole_defaults must map RecBole's parameters to values; got {1: 2}."),
-        ({"recbole_metrics": Oddness}, "recbole_metrics must be a tuple of RecBole metric classes; got the class Odd"),
-        ({"recbole_metrics": ("NDCG",)}, "recbole_metrics must hold RecBole metric classes; got 'NDCG'."),
-        (
-            {"recbole_metrics": (type("Bare", (AbstractMetric,), {}),)},
-            "recbole_metrics: Bare has no 'metric_need', which RecBole asks it for.",
-        ),
-        ({"recbole_configure": {}}, "recbole_configure must be a class method; got {}."),
-        ({"recbole_metric": (Oddness,)}, "has an unknown attribute 'recbole_metric'. Did you mean recbole_metrics?"),
-    ],
-)
-def test_what_is_carried_is_checked(distributions, attributes, reason):
-    model = variant(**attributes)
-    with pytest.raises(BindingError) as caught:
-        bind(model)
-    assert str(caught.value).startswith("Quaint")
-    assert reason in str(caught.value)
+BARE = type("Bare", (AbstractMetric,), {})
+WRONG = [
+    (variant(recbole_trainer=3), "recbole_trainer must be a RecBole trainer"),
+    (variant(recbole_dataset=Trainer), "recbole_dataset must be a RecBole dataset class; got the class Trainer."),
+    (variant(recbole_defaults=["epochs"]), "recbole_defaults must map RecBole's parameters to values; got ['epochs']."),
+    (variant(recbole_defaults={1: 2}), "recbole_defaults must map RecBole's parameters to values; got {1: 2}."),
+    (variant(recbole_metrics=Oddness), "recbole_metrics must be a tuple of RecBole metric classes; got the class Odd"),
+    (variant(recbole_metrics=("NDCG",)), "recbole_metrics must hold RecBole metric classes; got 'NDCG'."),
+    (variant(recbole_metrics=(BARE,)), "recbole_metrics: Bare has no 'metric_need', which RecBole asks it for."),
+    (variant(recbole_configure={}), "recbole_configure must be a class method; got {}."),
+    (variant(recbole_metric=(Oddness,)), "has an unknown attribute 'recbole_metric'. Did you mean recbole_metrics?"),
+    (3, "A RecBole model is a class; got 3."),
+    (type("Quaint", (AbstractRecommender,), {}), "Quaint has no 'type', RecBole's ModelType; derive it from"),
+]
+
+
+@pytest.mark.parametrize(("model", "reason"), WRONG, ids=[reason for _, reason in WRONG])
+def test_what_is_carried_is_checked(distributions, model, reason):
     from cvr_plugins.plugins import recbole_problem
 
-    assert recbole_problem(model) == str(caught.value), "the reason with which the hook refuses it"
-
-
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        (3, "A RecBole model is a class; got 3."),
-        (
-            type("Bare", (AbstractRecommender,), {}),
-            "Bare has no 'type', RecBole's ModelType; derive it from Sequential",
-        ),
-    ],
-)
-def test_what_is_no_model(model, reason):
-    with pytest.raises(BindingError) as caught:
+    with pytest.raises(BindingError, match=re.escape(reason)) as caught:
         bind(model)
-    assert str(caught.value).startswith(reason)
+    if model != 3:
+        assert recbole_problem(model) == str(caught.value), "the reason with which the hook refuses it"
 
 
 def test_recboles_own_models_are_left_alone():
@@ -376,7 +356,7 @@ def test_unpickling_binds_in_a_process_that_never_imported_this_package(distribu
 @pytest.mark.parametrize("first", ["import cvr_plugins", "from recbole.config import Config"])
 def test_config_knows_us_whichever_is_imported_first(distributions, first):
     distributions.folder.joinpath("whim_models.py").write_text(CARRYING + "    recbole_defaults = {'epochs': 77}\n")
-    source = textwrap.dedent(
+    done = distributions.python(
         f"""
         {first}
         import sys
@@ -390,8 +370,5 @@ def test_config_knows_us_whichever_is_imported_first(distributions, first):
             bind(Whim)
         print(Config(Whim, "ml-100k")["epochs"])
         """
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, cwd=distributions.folder, timeout=120
     )
     assert (done.stderr, done.stdout) == ("", "77\n")

@@ -130,7 +130,7 @@ def test_models_with_a_transform_or_negative_samples_are_scored(fitted, model_cl
 
 
 def test_recboles_own_metrics_stand_beside_and_stay_what_they_are(fitted, recbole) -> None:
-    ours = fitted(SASRec, metrics=["Hit", "NDCG", "SessionAUC"], valid_metric="NDCG@3")
+    ours = fitted(SASRec, metrics=["Hit", "NDCG", "SessionAUC", "NDCGWithoutHistory"], valid_metric="NDCG@3")
     stock = recbole(SASRec, metrics=["Hit", "NDCG"], valid_metric="NDCG@3", mixin=False)
     stock.trainer.fit(stock.train, stock.valid, saved=False)
     expected = stock.trainer.evaluate(stock.test, load_best_model=False)

@@ -37,7 +37,7 @@ def rows_of(part):
     return found
 
 
-def test_a_training_row_is_a_session_with_its_latest_events(make_events, write, recbole):
+def test_a_training_row_is_a_session_and_the_other_parts_ask_for_its_last_event(make_events, write, recbole):
     events = make_events(longest=12)
     run = recbole("PARS", write(events), MAX_ITEM_LIST_LENGTH=5)
     sessions = by_session(events)
@@ -45,6 +45,11 @@ def test_a_training_row_is_a_session_with_its_latest_events(make_events, write, 
     assert set(found) < set(sessions)
     for name, [(items, _)] in found.items():
         assert items == [event[1] for event in sessions[name]][-5:]
+    for part in (run.valid, run.test):
+        for name, [(items, target)] in rows_of(part._dataset).items():
+            *history, last = (event[1] for event in sessions[name])
+            assert target == last
+            assert items == history[-5:]
 
 
 def test_events_count_in_order_of_time_whatever_the_order_of_the_file(make_events, write, recbole):
@@ -65,17 +70,6 @@ def test_sessions_are_split_by_the_time_of_their_last_event(make_events, write, 
     assert max(ends[0]) < min(ends[1]) <= max(ends[1]) < min(ends[2])
     several = sum(len(events) > 1 for events in sessions.values())
     assert [len(each) for each in ends] == [several - 2 * (several // 10), several // 10, several // 10]
-
-
-def test_the_other_parts_ask_for_the_last_event(make_events, write, recbole):
-    events = make_events(longest=12)
-    run = recbole("PARS", write(events), MAX_ITEM_LIST_LENGTH=5)
-    sessions = by_session(events)
-    for part in (run.valid, run.test):
-        for name, [(items, target)] in rows_of(part._dataset).items():
-            *history, last = (event[1] for event in sessions[name])
-            assert target == last
-            assert items == history[-5:]
 
 
 @pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])

@@ -30,8 +30,7 @@ def events_with_an_unseen_item(make_events):
     return [*events[:-1], (last[0], "padding", last[2], last[3])]
 
 
-@pytest.mark.parametrize("projected", [True, False], ids=["projection", "eq9"])
-@pytest.mark.parametrize("order", ["code", "paper"])
+@pytest.mark.parametrize(("order", "projected"), [("code", True), ("paper", False)])
 def test_recboles_training_has_the_programs_losses_and_labels(
     order, projected, twin, make_events, write, recbole, monkeypatch
 ):
