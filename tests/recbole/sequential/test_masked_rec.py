@@ -28,9 +28,9 @@ def test_it_learns_what_comes_next(augmentation, write, recbole):
         eval_args={"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
         MAX_ITEM_LIST_LENGTH=10,
         hidden_size=16,
-        epochs=30 if augmentation == "sessions" else 10,
+        epochs=60 if augmentation == "sessions" else 15,
         train_batch_size=32,
-        learning_rate=0.02,
+        learning_rate=0.01,
         hidden_dropout_prob=0.0,
         attn_dropout_prob=0.0,
     )
