@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 import textwrap
 import types
@@ -45,8 +44,6 @@ def stand_in(distributions):
     """A package called recbole whose quick_start begins with a line of its own, tried in a process of its own."""
 
     def tried(failing: str, code: str) -> tuple[str, str]:
-        import textwrap
-
         for name, source in PACKAGE.items():
             path = distributions.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,23 +251,25 @@ def test_a_thread_that_imports_meanwhile_does_not_disturb(monkeypatch):
                 self[f"imported meanwhile {len(self)}"] = types.ModuleType("imported_meanwhile")
                 yield item
 
-    monkeypatch.setattr(_libraries, "sys", types.SimpleNamespace(modules=Changing(sys.modules)))
     module = importlib.import_module("recbole.model.layers")
+    monkeypatch.setattr(_libraries, "sys", types.SimpleNamespace(modules=Changing(sys.modules)))
     monkeypatch.setattr(module, "np", np)
     _libraries.give_old_names()
     assert module.np is not np
     assert module.np.float is np.float64
 
 
-def test_importing_sequential_models_leaves_anomaly_detection_as_it_was():
-    code = """
+def test_importing_sequential_models_leaves_anomaly_detection_as_it_was(distributions):
+    done = distributions.python(
+        """
+        import sys
         import cvr_plugins, torch
         for wanted in (False, True):
             torch.autograd.set_detect_anomaly(wanted)
-            for name in [name for name in __import__("sys").modules if name.startswith("recbole.model.sequential")]:
-                del __import__("sys").modules[name]
+            for name in [name for name in sys.modules if name.startswith("recbole.model.sequential")]:
+                del sys.modules[name]
             import recbole.model.sequential_recommender.sine
             print(torch.is_anomaly_enabled())
-    """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], capture_output=True, text=True)
+        """
+    )
     assert done.stdout.split() == ["False", "True"], done.stderr
