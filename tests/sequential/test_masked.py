@@ -89,11 +89,6 @@ def test_states_asked_for_alone_are_those_of_all_and_so_are_their_gradients(n_la
         torch.testing.assert_close(sparse, dense)
 
 
-def test_no_state_need_be_asked_for(sessions):
-    encoder = core_of().encoder
-    assert encoder(sessions, torch.zeros_like(sessions, dtype=torch.bool)).shape == (0, OPTIONS["hidden_size"])
-
-
 def test_sessions_of_one_event_have_no_part_in_the_loss(sessions, make_generator):
     core = core_of(ft_ratio=1.0)
     single = torch.zeros_like(sessions[:3])

@@ -61,10 +61,3 @@ def test_a_process_alone_shares_nothing():
     before = store.value.clone()
     share_labels(store, torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
     assert torch.equal(store.value, before)
-
-
-def test_labels_of_another_process_replace_ones_own():
-    store = PseudoLabelStore.from_padded(SESSIONS, n_items=7)
-    store.put(torch.tensor([1, 3]), torch.tensor([[0.9, 0.1, 7.0], [0.2, 0.8, 7.0]]))
-    found = store.gather(torch.tensor([1, 3])).values
-    torch.testing.assert_close(found, torch.tensor([[0.9, 0.1], [0.2, 0.8]]))
