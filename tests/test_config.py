@@ -30,6 +30,7 @@ def test_defaults_are_of_the_kinds_their_keys_take():
         assert isinstance(config[name], key.kinds), name
         assert key.help
     assert (config["threads"], config["seed"], config["epochs"]) == (1, 2020, 50)
+    assert split_arguments(config["eval_args"]) == ((0.7, 0.1, 0.2), "random"), "ratios that add up are not touched"
 
 
 def test_later_layers_win_and_eval_args_merge():
@@ -41,10 +42,6 @@ def test_later_layers_win_and_eval_args_merge():
     assert (config["seed"], config.options) == (2, {"dims": [4]})
     assert config["eval_args"] == {"split": {"RS": [8, 1, 1]}, "order": "TO", "group_by": "none"}
     assert split_arguments(config["eval_args"]) == ((0.8, 0.1, 0.1), "time")
-
-
-def test_ratios_that_add_up_are_not_touched():
-    assert split_arguments(resolve(BASE)["eval_args"]) == ((0.7, 0.1, 0.2), "random")
 
 
 def test_a_configuration_shares_nothing_with_what_it_was_made_from():
@@ -74,19 +71,15 @@ def test_what_is_written_down_resolves_to_the_same(tmp_path: Path):
 
 PAIRS = [
     ("dims=[64,32]", [64, 32]),
-    ("dims=[64, 32]", [64, 32]),
     ("cvr_params={dims: [8], dropout: .5}", {"dims": [8], "dropout": 0.5}),
     ("learning_rate=1e-2", 0.01),
     ("learning_rate=.5E+1", 5.0),
-    ("learning_rate=1", 1),
     ("architecture=", None),
-    ("architecture=null", None),
     ("architecture=~", None),
     ("architecture=mmoe", "mmoe"),
     ("--architecture=mmoe", "mmoe"),
     ("architecture='null'", "null"),
     ('architecture="a b"', "a b"),
-    ("alpha=", None),
     ("alpha='1e-3'", "1e-3"),
     ("alpha=[1e-3, 1.5e-3]", [0.001, 0.0015]),
     ("alpha=[.inf, -.Inf]", [float("inf"), -float("inf")]),
@@ -97,18 +90,13 @@ PAIRS = [
     ("alpha=[190:20, 1:30.5, 109_14, 1_0.5, 0b11]", ["190:20", "1:30.5", "109_14", "1_0.5", "0b11"]),
     ("flag=true", True),
     ("CLICK_FIELD=109_14", "109_14"),
-    ("CLICK_FIELD=101", "101"),
-    ("CLICK_FIELD=no", "no"),
     ("dataset=a=b", "a=b"),
     ("dataset=C:\\logs\\x: y #1", "C:\\logs\\x: y #1"),
     ("dataset=*.csv", "*.csv"),
     ("drop_columns=109_14", "109_14"),
     ("drop_columns=[a, 'b c']", ["a", "b c"]),
-    ("ACTION_FIELD=cart", "cart"),
     ("ACTION_FIELD=109_14", "109_14"),
     ("ACTION_FIELD=[cart, wish_list]", ["cart", "wish_list"]),
-    ("ACTION_FIELD=[]", []),
-    ("ACTION_FIELD=", None),
     (f"dataset={HOSTILE}", HOSTILE),
     (f"option={HOSTILE}", HOSTILE),
 ]
@@ -126,7 +114,6 @@ def test_the_value_of_a_pair(pair: str, value: object):
     ("pair", "message"),
     [
         ("epochs", "Expected key=value, such as learning_rate=0.01; got 'epochs'"),
-        ("--epochs", "Expected key=value"),
         ("=3", "Expected key=value"),
         ("dims=[64", r"The value of dims is not valid YAML: '\[64'"),
         ("dims=@x", "not valid YAML"),
@@ -167,7 +154,6 @@ def test_a_file_is_read(tmp_path: Path):
         (b"a: 1\nb: [1\n", "line 3: not valid YAML"),
         (b"a: 1\nb: 2\na: 3\n", r"line 3: not valid YAML: the key 'a' stands here a second time"),
         (b"- a\n", r"holds 'key: value' lines; got \['a'\]"),
-        (b"1: a\n", "holds 'key: value' lines"),
         (b"a: !!python/object/apply:os.system ['echo hi']\n", "line 1: not valid YAML"),
     ],
 )
@@ -186,34 +172,28 @@ REFUSED = [
     ({"epochs": 0}, "epochs must be at least 1; got 0"),
     ({"epochs": 1.5}, r"epochs must be a whole number \(epochs at most\); got 1.5"),
     ({"epochs": True}, "epochs must be a whole number"),
-    ({"epochs": "3"}, "epochs must be a whole number"),
     ({"epochs": None}, "epochs must be a whole number .*; got None"),
     ({"learning_rate": -1}, "learning_rate must be at least 0.0; got -1.0"),
     ({"learning_rate": float("nan")}, "learning_rate must be finite; got nan"),
-    ({"learning_rate": float("inf")}, "learning_rate must be finite"),
     ({"non_click_fraction": 0}, "non_click_fraction must be above 0.0; got 0.0"),
     ({"non_click_fraction": 1.5}, "non_click_fraction must be at most 1.0; got 1.5"),
     ({"show_progress": 1}, "show_progress must be true or false"),
     ({"dense": "tahn"}, r"dense must be one of raw, tanh; got 'tahn'. Did you mean tanh\?"),
     ({"dataset": 3}, r"dataset must be text .*; got 3. Put a name .* in quotation marks, such as '101'"),
     ({"drop_columns": [10914]}, r"drop_columns must be a list of names or null .*; got \[10914\]. Put a name"),
-    ({"drop_columns": {"a": 1}}, "drop_columns must be a list of names"),
     ({"scheduler_params": [1]}, "scheduler_params must be a mapping"),
     ({"eval_args": [1]}, "eval_args must be a mapping"),
     ({"eval_args": {"splits": {}}}, r"Unknown key 'splits' in eval_args. Did you mean split\? Known: split, order"),
     ({"eval_args": {"split": {"LS": "valid_and_test"}}}, r"eval_args.split must be \{RS: \[train, valid, test\]\}"),
     ({"eval_args": {"split": {"RS": [0.8, 0.2]}}}, "three ratios"),
-    ({"eval_args": {"split": {"RS": [0.8, 0.2, 0]}}}, "three ratios"),
     ({"eval_args": {"split": {"RS": [0.8, 0.2, float("inf")]}}}, "three ratios"),
     ({"eval_args": {"split": {"RS": [0.8, 0.1, "x"]}}}, "three ratios"),
     ({"eval_args": {"order": "XO"}}, "eval_args.order must be RO .*, TO .* or UO .*; got 'XO'"),
-    ({"eval_args": {"order": ["RO"]}}, "eval_args.order must be"),
     ({"eval_args": {"group_by": "user"}}, "eval_args.group_by other than none .* is not offered"),
     ({"eval_args": {"mode": "full"}}, "eval_args.mode other than labeled .* is not offered"),
     ({"alpha": {1, 2}}, "alpha must be made of numbers, text, lists and mappings"),
     ({"cvr_params": {1: 2}}, "cvr_params must be made of"),
     ({3: 4}, "Keys of a configuration are text; got 3"),
-    ({"model": None}, "model must be text"),
     ({"ACTION_FIELD": []}, r"^ACTION_FIELD must name at least one column, or be null for none; got \[\]\.$"),
     ({"ACTION_FIELD": ["cart", "gift", "cart"]}, "^ACTION_FIELD names 'cart' more than once; name each column once"),
     ({"ACTION_FIELD": ["cart", 3]}, r"ACTION_FIELD must be a list of names or null .*; got \['cart', 3\]. Put a name"),
@@ -228,29 +208,22 @@ def test_values_that_are_refused(values: dict, message: str):
     assert "\n" not in str(caught.value)
 
 
-def test_a_value_that_contains_itself_is_refused():
+def test_what_is_no_configuration_at_all_is_refused():
     loop: list = []
     loop.append(loop)
     with pytest.raises(ConfigError, match="alpha contains itself"):
         resolve(BASE, {"alpha": loop})
+    with pytest.raises(ConfigError, match="A configuration is a mapping of keys to values; got str"):
+        resolve("model")  # type: ignore[arg-type]
 
 
 def test_what_python_has_beside_yaml_becomes_plain():
-    config = resolve(
-        BASE,
-        {
-            "dataset": Path("a") / "b.csv",
-            "dims": (np.int64(8), 4),
-            "alpha": np.float32(0.5),
-            "drop_columns": "one",
-            "learning_rate": 1,
-        },
-    )
+    plain = {"dataset": Path("a") / "b.csv", "drop_columns": "one", "learning_rate": 1}
+    config = resolve(BASE, {**plain, "dims": (np.int64(8), 4), "alpha": np.float32(0.5)})
     assert config["dataset"] == str(Path("a") / "b.csv")
     assert config.options == {"dims": [8, 4], "alpha": 0.5}
     assert [type(each) for each in config.options["dims"]] == [int, int]
     assert config["drop_columns"] == ["one"]
-    assert config["learning_rate"] == 1.0
     assert isinstance(config["learning_rate"], float)
 
 
@@ -262,18 +235,14 @@ def test_one_action_or_several_are_a_list_and_written_down_as_one(value: object,
     assert resolve(load_yaml(tmp_path / "config.yaml")) == config
 
 
-def test_something_else_than_a_mapping_is_refused():
-    with pytest.raises(ConfigError, match="A configuration is a mapping of keys to values; got str"):
-        resolve("model")  # type: ignore[arg-type]
-
-
 def test_a_missing_model_or_data_set_is_asked_for():
-    with pytest.raises(ConfigError, match=r"No model given: say -m METHOD, or 'model: \.\.\.' in the .* file\.$"):
-        resolve({"dataset": "x"})
-    with pytest.raises(ConfigError, match=r"No model given.* Is 'modle' meant to be it?"):
-        resolve({"dataset": "x", "modle": "ESMM"})
-    with pytest.raises(ConfigError, match="No dataset given: say -d DATASET"):
-        resolve({"model": "ESMM"})
+    for given, message in (
+        ({"dataset": "x"}, r"No model given: say -m METHOD, or 'model: \.\.\.' in the .* file\.$"),
+        ({"dataset": "x", "modle": "ESMM"}, "No model given.* Is 'modle' meant to be it?"),
+        ({"model": "ESMM"}, "No dataset given: say -d DATASET"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resolve(given)
     assert resolve({"dataset": "x"}, needs=("dataset",))["model"] is None
 
 
@@ -282,18 +251,15 @@ def test_a_missing_model_or_data_set_is_asked_for():
     [
         ("learnin_rate", "Did you mean learning_rate?"),
         ("Seed", "Did you mean seed?"),
-        ("dim", "Did you mean dims?"),
         ("batch_size", "Did you mean train_batch_size or eval_batch_size?"),
         ("zzz", "Unknown key 'zzz'. 'cvr-plugins show ESMM' lists"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(key: str, hint: str):
     config = resolve(BASE, {"dims": [3], key: 1})
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=f"^Unknown key '{key}'.*'cvr-plugins show ESMM' lists") as caught:
         refuse_unknown(config, ["dims", "dropout"], "ESMM")
-    assert str(caught.value).startswith(f"Unknown key {key!r}.")
     assert hint in str(caught.value)
-    assert "'cvr-plugins show ESMM' lists the options of ESMM, 'cvr-plugins keys' all others." in str(caught.value)
     refuse_unknown(resolve(BASE, {"dims": [3]}), ["dims"], "ESMM")
 
 

@@ -27,31 +27,20 @@ def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_a_failure_leaves_the_old_file_and_no_trace(error: type[BaseException], tmp_path: Path):
+def test_a_failure_leaves_the_old_file_and_no_trace_or_folder(error: type[BaseException], tmp_path: Path):
     path = tmp_path / "log.csv"
     path.write_text("old")
 
-    def write() -> None:
-        with whole_file(path) as aside:
-            aside.write_text("half")
+    def write(opened, inside: str) -> None:
+        with opened as aside:
+            (aside / inside).write_text("half")
             raise error
 
-    with pytest.raises(error):
-        write()
-    assert [each.name for each in tmp_path.iterdir()] == ["log.csv"]
+    for opened, inside in ((whole_file(path), ""), (whole_folder(tmp_path / "run"), "half")):
+        with pytest.raises(error):
+            write(opened, inside)
+    assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "old"
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_a_failure_leaves_no_folder(error: type[BaseException], tmp_path: Path):
-    def write() -> None:
-        with whole_folder(tmp_path / "run") as aside:
-            (aside / "half").write_text("x")
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path):
@@ -68,12 +57,6 @@ def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path):
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".")
     check_new(tmp_path / "run")
-
-
-def test_a_folder_is_never_overwritten(tmp_path: Path):
-    (tmp_path / "run").mkdir()
-    with pytest.raises(TargetError, match="exists already"), whole_folder(tmp_path / "run"):
-        pass
 
 
 def test_a_folder_made_by_another_meanwhile_is_never_overwritten(tmp_path: Path):

@@ -40,43 +40,29 @@ def _users(log: FunnelLog) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"])
-@pytest.mark.parametrize("how", ["path", "absolute", "name", "data_path and name", "data_path and file", "data_path"])
-def test_a_table_is_found(suffix: str, how: str, load, small, tmp_path):
+def test_a_table_is_found(suffix: str, load, small, tmp_path):
     file = write_table(small, tmp_path / "data" / f"shop{suffix}")
-    found = {
-        "path": lambda: load(f"data/shop{suffix}"),
-        "absolute": lambda: load(file),
-        "name": lambda: load("data/shop"),
-        "data_path and name": lambda: load("shop", data_path="data"),
-        "data_path and file": lambda: load(f"shop{suffix}", data_path="data"),
-        "data_path": lambda: load("anything", data_path=str(file)),
-    }[how]()
-    assert _users(found) == ["7", "8"]
-    assert found.name == "shop"
+    for dataset, data_path in (
+        (f"data/shop{suffix}", None),
+        (file, None),
+        ("data/shop", None),
+        ("shop", "data"),
+        (f"shop{suffix}", "data"),
+        ("anything", str(file)),
+    ):
+        found = load(dataset, data_path=data_path)
+        assert (_users(found), found.name) == (["7", "8"], "shop")
 
 
-@pytest.mark.parametrize(
-    ("dataset", "data_path"),
-    [
-        ("out", None),
-        ("out/shop", None),
-        ("out/shop/", None),
-        ("out/shop/shop.inter", None),
-        ("out/shop/shop", None),
-        ("shop", "out"),
-        ("shop", "out/shop"),
-        ("shop", "out/shop/shop.inter"),
-    ],
-)
-def test_atomic_files_are_found_as_in_recbole_and_otherwise(dataset, data_path, load, small):
+def test_atomic_files_are_found_as_in_recbole_and_otherwise(load, small, monkeypatch, tmp_path):
     write_atomic(small, "out")
-    log = load(dataset, data_path=data_path)
-    assert (_users(log), log.name) == (["7", "8"], "shop")
-
-
-def test_the_working_directory_may_be_the_data_set(load, small, monkeypatch, tmp_path):
-    write_atomic(small, tmp_path)
-    monkeypatch.chdir(tmp_path / "shop")
+    for dataset, data_path in (
+        *((path, None) for path in ("out", "out/shop", "out/shop/", "out/shop/shop.inter", "out/shop/shop")),
+        *(("shop", path) for path in ("out", "out/shop", "out/shop/shop.inter")),
+    ):
+        log = load(dataset, data_path=data_path)
+        assert (_users(log), log.name) == (["7", "8"], "shop")
+    monkeypatch.chdir(tmp_path / "out" / "shop")
     assert _users(load(".")) == ["7", "8"]
 
 
@@ -95,9 +81,7 @@ def test_a_folder_of_parquet_files_is_a_log_and_what_is_hidden_is_none_of_it(loa
 def test_a_folder_with_two_data_sets_asks_which(load, small):
     write_atomic(small, "out")
     write_atomic(FunnelLog(small.frame, small.schema, "other"), "out")
-    with pytest.raises(
-        ConfigError, match=r"holds more than one data set: other/other.inter, shop/shop.inter. Name one"
-    ):
+    with pytest.raises(ConfigError, match=r"more than one data set: other/other.inter, shop/shop.inter. Name one"):
         load("out")
     assert load("shop", data_path="out").name == "shop"
 
@@ -125,18 +109,9 @@ def test_the_keys_of_a_file_name_its_columns(load, tmp_path):
     (tmp_path / "log.csv").write_bytes(
         "u,i,o,r,a,t,city,id\n1,2,1,1,1,5,Münster,3\n2,3,0,0,0,6,Rom,4\n".encode("latin-1")
     )
-    log = load(
-        "log.csv",
-        encoding="latin-1",
-        USER_ID_FIELD="u",
-        ITEM_ID_FIELD="i",
-        CLICK_FIELD="o",
-        CONVERSION_FIELD="r",
-        ACTION_FIELD="a",
-        TIME_FIELD="t",
-        user_features=["city"],
-        drop_columns="id",
-    )
+    fields = {"USER_ID": "u", "ITEM_ID": "i", "CLICK": "o", "CONVERSION": "r", "ACTION": "a", "TIME": "t"}
+    keys = {f"{role}_FIELD": column for role, column in fields.items()}
+    log = load("log.csv", encoding="latin-1", **keys, user_features=["city"], drop_columns="id")
     assert log.schema.labels == {"click": ("o",), "conversion": ("r",), "action": ("a",)}
     assert [(f.name, f.side) for f in log.schema.features] == [("u", "user"), ("i", "item"), ("city", "user")]
     assert log.frame["city"].tolist() == ["Münster", "Rom"]
@@ -146,24 +121,11 @@ def test_the_keys_of_a_file_name_its_columns(load, tmp_path):
 def test_columns_that_a_file_lacks_are_named_with_their_keys(atomic, load, small, tmp_path):
     written = write_atomic(small, "out").folder if atomic else write_table(small, "out.csv")
     with pytest.raises(ConfigError) as caught:
-        load(written, CLICK_FIELD="clicks", ACTION_FIELD="cart")
+        load(written, CLICK_FIELD="clicks", ACTION_FIELD=["cart", "gift"])
     message = str(caught.value)
-    assert "lacks the columns 'clicks' (CLICK_FIELD), 'cart' (ACTION_FIELD). Did you mean click?" in message
-    assert (
-        "It has: 'user_id', 'item_id', 'click', 'conversion'. Name its columns with these keys, such as CLICK_F"
-        in message
-    )
+    assert "lacks the columns 'clicks' (CLICK_FIELD), 'cart' (ACTION_FIELD), 'gift' (ACTION_FIELD)." in message
+    assert "It has: 'user_id', 'item_id', 'click', 'conversion'." in message
     assert "\n" not in message
-
-
-@pytest.mark.parametrize("atomic", [False, True])
-@pytest.mark.parametrize(("names", "missing"), [(["click2", "gift"], "s 'click2'"), (["gift", "x"], "s 'gift'")])
-def test_absent_action_columns_are_named_one_by_one(names, missing, atomic, load, small, tmp_path):
-    written = write_atomic(small, "out").folder if atomic else write_table(small, "out.csv")
-    with pytest.raises(
-        ConfigError, match=rf"lacks the column{missing} \(ACTION_FIELD\), '{names[1]}' \(ACTION_FIELD\)"
-    ):
-        load(written, ACTION_FIELD=names)
 
 
 @pytest.mark.parametrize("key", ["USER_ID_FIELD", "ACTION_FIELD", "token_features", "drop_columns", "encoding"])
@@ -208,28 +170,16 @@ def test_a_builder_that_gives_something_else_is_named(load, registered):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ""])
-def test_a_written_log_is_read_back_with_its_keys(suffix, shop, load, tmp_path):
-    log = load(shop.path, **{key: value for key, value in shop.config.items() if key in FIELD_KEYS})
+def test_a_written_log_is_read_back_with_its_keys(suffix, shop, shop_frame, load, tmp_path):
+    shop_frame(100, 0).assign(gift=1).to_parquet(tmp_path / "log.parquet")
+    keys = {key: value for key, value in shop.config.items() if key in FIELD_KEYS}
+    log = load(tmp_path / "log.parquet", **{**keys, "ACTION_FIELD": ["cart", "gift"]})
     written = write_table(log, tmp_path / f"copy{suffix}") if suffix else write_atomic(log, tmp_path / "copy").folder
+    assert field_keys(log.schema)["ACTION_FIELD"] == ["cart", "gift"]
     back = load(written, **field_keys(log.schema))
     assert set(back.schema.features) == set(log.schema.features)
     assert (back.schema.labels, back.schema.truth) == (log.schema.labels, log.schema.truth)
     for column in log.schema.columns:
-        assert _values(back, column) == _values(log, column)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ""])
-def test_a_log_of_several_actions_is_read_back_with_its_keys(suffix, load, tmp_path):
-    names = ["user_id", "item_id", "click", "conversion", "cart", "wish_list"]
-    rows = [[7, "a", 1, 1, 0, 1], [8, "b", 1, 0, 1, 0], [9, "b", 1, 0, 0, 0], [9, "a", 0, 0, 0, 0]]
-    schema = Schema("user_id", "item_id", "click", "conversion", action=("cart", "wish_list"))
-    log = FunnelLog.from_frame(pd.DataFrame(rows, columns=names), schema, name="copy")
-    assert field_keys(schema) == {"ACTION_FIELD": ["cart", "wish_list"]}
-    written = write_table(log, tmp_path / f"copy{suffix}") if suffix else write_atomic(log, tmp_path).folder
-    back = load(written, **field_keys(schema))
-    assert back.schema == schema
-    assert back.labels()["action"].tolist() == [1, 1, 0, 0]
-    for column in schema.columns:
         assert _values(back, column) == _values(log, column)
 
 

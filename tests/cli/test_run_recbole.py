@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
@@ -64,30 +64,16 @@ def test_a_recbole_model_runs_from_a_recbole_file(file, tmp_path, capsys):
     assert json.loads((tmp_path / "mine" / "run.json").read_text())["framework"] == "recbole"
 
 
-def test_the_run_can_be_repeated_from_its_folder(file, tmp_path):
-    assert run(["run", "-c", str(file), "-o", "first"]) == 0
-    assert run(["run", "-c", "first/config.yaml", "-o", "second"]) == 0
-    for name in ("metrics.json", "config.yaml", "history.json"):
-        assert (tmp_path / "first" / name).read_text() == (tmp_path / "second" / name).read_text()
-
-
-def test_later_settings_win_and_text_is_not_executed(file, tmp_path):
-    evil = "__import__('os').mkdir('executed')"
-    assert (
-        run(["run", "-c", str(file), "-m", "NeuMF", "epochs=1", "--topk=[5]", "valid_metric=Hit@5", f"mine={evil}"])
-        == 0
-    )
-    (folder,) = (tmp_path / "runs").iterdir()
-    written = yaml.safe_load((folder / "config.yaml").read_text())
-    assert [written[key] for key in ("model", "epochs", "topk", "mine")] == ["NeuMF", 1, [5], evil]
-    assert not (tmp_path / "executed").exists()
-
-
-def test_json_is_all_that_is_printed_where_it_is_asked_for(file, tmp_path, capsys):
-    assert run(["run", "-c", str(file), "-o", "mine", "--json"]) == 0
+def test_json_is_all_that_is_printed_where_it_is_asked_for_and_other_logs_are_not_scored(file, tmp_path, capsys):
+    assert run(["run", "-c", str(file), "-o", "mine", "--json", "epochs=1"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown.pop("folder"), shown.pop("stopped")) == ("mine", "all epochs")
     assert shown == json.loads((tmp_path / "mine" / "metrics.json").read_text())
+    for command in (["evaluate", "mine", "log.csv"], ["predict", "mine", "log.csv", "out.csv"]):
+        assert run(command) == 2
+        _, err = capsys.readouterr()
+        assert err.startswith("Error: mine is a run of RecBole, whose ids are those of its own data set")
+        assert err.count("\n") == 1
 
 
 def test_a_method_is_for_torch_rechub_unless_recbole_is_asked_for(tmp_path, capsys):
@@ -102,6 +88,8 @@ def test_a_method_is_for_torch_rechub_unless_recbole_is_asked_for(tmp_path, caps
     values = [set(json.loads((tmp_path / name / "metrics.json").read_text())["values"]) for name in ("one", "two")]
     assert values[0] == values[1]
     assert "cvr     cvr     cvr" in capsys.readouterr().out
+    assert run(["run", "--resume", "one"]) == 2
+    assert "--resume goes on with runs of RecBole models only" in capsys.readouterr().err
 
 
 def test_our_sequential_models_are_recboles(tmp_path, capsys):
@@ -121,11 +109,7 @@ WRONG = [
     (["-m", "BPR", "-d", "ml-100k", "nproc=2"], "nproc=2 asks for several processes"),
     (["-m", "BPRR", "-d", "ml-100k"], "Unknown model 'BPRR'. Did you mean BPR?"),
     (["-m", "ESMN", "-d", "ml-100k-funnel"], "Unknown method 'ESMN'. Did you mean ESM2 or ESMM?"),
-    (["-m", "Xyzzy", "-d", "ml-100k-funnel"], "Unknown method 'Xyzzy'."),
-    (
-        ["-m", "BPR", "-d", "ml-100k", "--framework", "rechub"],
-        "framework must be torch-rechub or recbole; got 'rechub'.",
-    ),
+    (["-m", "BPR", "-d", "ml-100k", "--framework", "rechub"], "framework must be torch-rechub or recbole; got"),
     (["-m", "BPR", "-d", "ml-100k", "--framework", "torch-rechub"], "Unknown method 'BPR'."),
     (["-m", "BPR"], "No dataset given"),
     (["-m", "BPR", "-d", "ml-10k"], "Did you mean ml-100k?"),
@@ -144,29 +128,6 @@ def test_what_is_wrong_is_said_on_one_line(arguments, message, capsys, tmp_path)
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_misspelt_key_is_warned_of(file, capsys):
-    assert run(["run", "-c", str(file), "learing_rate=0.1", "epochs=1"]) == 0
-    assert "Warning: RecBole knows no key 'learing_rate'; is 'learning_rate' meant?" in capsys.readouterr().err
-
-
-def test_a_method_that_ran_on_torch_rechub_is_not_resumed(tmp_path, capsys):
-    small = ["-d", "ml-100k-funnel", "epochs=1", "embedding_size=4", "dims=[8]"]
-    assert run(["run", "-m", "ESMM", *small, "-o", "one"]) == 0
-    capsys.readouterr()
-    assert run(["run", "--resume", "one"]) == 2
-    assert "--resume goes on with runs of RecBole models only" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", [["evaluate", "mine", "log.csv"], ["predict", "mine", "log.csv", "out.csv"]])
-def test_other_logs_are_not_scored_by_a_run_of_recbole(command, file, capsys):
-    assert run(["run", "-c", str(file), "-o", "mine", "epochs=1"]) == 0
-    capsys.readouterr()
-    assert run(command) == 2
-    _, err = capsys.readouterr()
-    assert err.startswith("Error: mine is a run of RecBole, whose ids are those of its own data set")
-    assert err.count("\n") == 1
 
 
 def test_models_are_listed_with_their_owners(capsys):
@@ -232,27 +193,17 @@ sys.exit(run(sys.argv[2:]))
 """
 
 
-def _interrupted(epoch: int, *arguments: str) -> tuple[int, str, str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SLOW_EPOCHS), str(epoch), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("TRAINING"):
-            process.send_signal(signal.SIGINT)
-    return process.wait(), "".join(lines), process.stderr.read()
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_keeps_the_run_and_resume_goes_on_with_it(file, tmp_path, capsys):
     assert run(["run", "-c", str(file), "epochs=4", "-o", "whole"]) == 0
-    code, out, err = _interrupted(2, "run", "-c", str(file), "epochs=4", "-o", "cut")
-    assert (code, err) == (1, "")
+    line = [sys.executable, "-c", SLOW_EPOCHS, "2", "run", "-c", str(file), "epochs=4", "-o", "cut"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    before = list(itertools.takewhile(lambda said: not said.startswith("TRAINING"), process.stdout))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+    assert before[0].startswith("epoch   0  loss ")
     assert "Training was interrupted after epoch 1; kept the weights of epoch" in out
     assert out.endswith("Run folder: cut\n'cvr-plugins run --resume cut' goes on.\n")
     capsys.readouterr()
@@ -260,12 +211,3 @@ def test_ctrl_c_keeps_the_run_and_resume_goes_on_with_it(file, tmp_path, capsys)
     assert capsys.readouterr().out.startswith("epoch   2  loss ")
     for name in ("metrics.json", "history.json", "config.yaml"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "resumed" / name).read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_in_the_first_epoch_leaves_nothing(file, tmp_path):
-    before = sorted(tmp_path.iterdir())
-    code, _, err = _interrupted(0, "run", "-c", str(file), "-o", "cut")
-    assert (code, err.strip()) == (1, "Error: Interrupted; nothing was written.")
-    assert sorted(tmp_path.iterdir()) == before

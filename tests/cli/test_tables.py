@@ -104,14 +104,11 @@ def test_keys_are_shown_as_they_would_be_written(said):
     assert set(json.loads(said("keys", "--json"))) == set(KEYS)
 
 
-def test_data_sets_are_listed(said):
+def test_data_sets_and_plugins_are_listed(said):
     assert "ml-100k-funnel" in said("datasets")
     (entry,) = [each for each in json.loads(said("datasets", "--json")) if each["name"] == "ml-100k-funnel"]
     assert entry["plugin"] == "builtin"
     assert entry["summary"]
-
-
-def test_plugins_are_listed(said):
     text = said("plugins")
     assert text.splitlines()[1].startswith("builtin  cvr-plugins")
     (entry,) = [each for each in json.loads(said("plugins", "--json")) if each["name"] == "builtin"]

@@ -75,15 +75,8 @@ def many() -> FunnelLog:
     random = np.random.default_rng(5)
     n = 2000
     click = random.random(n) < 0.3
-    frame = pd.DataFrame(
-        {
-            "u": random.integers(0, 100, n),
-            "i": random.integers(0, 40, n),
-            "t": random.integers(0, 300, n),
-            "click": click.astype(int),
-            "buy": (click & (random.random(n) < 0.4)).astype(int),
-        }
-    )
+    columns = {name: random.integers(0, most, n) for name, most in (("u", 100), ("i", 40), ("t", 300))}
+    frame = pd.DataFrame({**columns, "click": click.astype(int), "buy": (click & (random.random(n) < 0.4)).astype(int)})
     return FunnelLog.from_frame(frame, Schema("u", "i", "click", "buy", timestamp="t"), name="many")
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cvr_plugins.data import DataError, Feature, FunnelLog, Schema, read_atomic, write_atomic
-from cvr_plugins.files import TargetError
 
 ROLES = {"user": "user_id", "item": "item_id", "click": "click", "conversion": "buy"}
 INTER = "user_id:token\titem_id:token\tclick:float\tbuy:float\n"
@@ -72,12 +67,6 @@ def test_an_action_in_the_file_of_a_side_is_no_feature_of_it(tmp_path: Path):
     assert log.labels()["action"].tolist() == [0, 1]
 
 
-def test_only_the_interaction_file_is_required(tmp_path: Path):
-    folder = _files(tmp_path, inter=INTER + "1\ta\t1\t0\n2\tb\t0\t0\n")
-    log = read_atomic(folder, "shop", **ROLES)
-    assert log.frame["user_id"].tolist() == ["1", "2"]
-
-
 def test_quotes_apostrophes_and_na_are_text(tmp_path: Path):
     item = 'item_id:token\ttitle:token\twords:token_seq\na\t"Toy" Story\tIt\'s "a" NA\nb\t"half\tnull\n'
     folder = _files(tmp_path, inter=INTER + "1\ta\t1\t0\n007\tb\t0\t0\n", item=item)
@@ -109,56 +98,38 @@ def test_users_without_a_row_are_counted_and_have_missing_tokens(tmp_path: Path)
     assert "age" in log.notes[1]
 
 
+ONE_ROW = INTER + "1\ta\t0\t0\n"
+
+
+def _with(field: str, value: str) -> str:
+    return f"{INTER.strip()}\t{field}\n1\ta\t0\t0\t{value}\n"
+
+
 BAD = {
     "no file": ({}, "There is no shop.inter"),
     "empty": ({"inter": ""}, "cannot be read"),
     "no rows": ({"inter": INTER}, "has no rows"),
     "no type": ({"inter": "user_id\titem_id:token\n1\t2\n"}, "header field 'user_id' must read name:type"),
     "unknown type": ({"inter": "user_id:int\titem_id:token\n1\t2\n"}, "header field 'user_id:int' must read name:type"),
-    "doubled field": ({"inter": INTER.strip() + "\tclick:token\n1\t2\t0\t0\t0\n"}, "more than one field named 'click'"),
+    "doubled field": ({"inter": _with("click:token", "0")}, "more than one field named 'click'"),
     "no label": ({"inter": "user_id:token\titem_id:token\tclick:float\n1\t2\t0\n"}, "lacks the column 'buy'"),
     "short row": ({"inter": INTER + "1\t2\t0\n"}, "Expected 4 columns, got 3"),
     "text as label": ({"inter": INTER + "1\t2\t0\tno\n"}, "column 'buy:float'.*'no'"),
-    "unnamed label": (
-        {"inter": INTER.strip() + "\trating:float\n1\t2\t0\t0\t3\n"},
-        "Column 'rating' looks like a label",
-    ),
-    "timestamp without a role": (
-        {"inter": INTER.strip() + "\ttimestamp:float\n1\t2\t0\t0\t3\n"},
-        "Column 'timestamp' looks like a timestamp",
-    ),
-    "float_seq": (
-        {"inter": INTER.strip() + "\tv:float_seq\n1\t2\t0\t0\t3 4\n"},
-        r"Column 'v' holds lists of double \(a float_seq\)",
-    ),
-    "user twice": (
-        {"inter": INTER + "1\ta\t0\t0\n", "user": "user_id:token\tage:token\n1\t5\n1\t6\n2\t3\n2\t3\n"},
-        "shop.user' repeats a 'user_id' in 2 rows",
-    ),
-    "user without id": (
-        {"inter": INTER + "1\ta\t0\t0\n", "user": "user_id:token\tage:token\n\t5\n1\t6\n"},
-        "lacks the 'user_id' in 1 row",
-    ),
-    "no key": (
-        {"inter": INTER + "1\ta\t0\t0\n", "item": "id:token\tage:token\na\t5\n"},
-        "shop.item' lacks the column 'item_id'",
-    ),
+    "unnamed label": ({"inter": _with("rating:float", "3")}, "Column 'rating' looks like a label"),
+    "timestamp without a role": ({"inter": _with("timestamp:float", "3")}, "'timestamp' looks like a timestamp"),
+    "float_seq": ({"inter": _with("v:float_seq", "3 4")}, r"Column 'v' holds lists of double \(a float_seq\)"),
+    "user twice": ({"user": "user_id:token\tage:token\n1\t5\n1\t6\n2\t3\n2\t3\n"}, "repeats a 'user_id' in 2 rows"),
+    "user without id": ({"user": "user_id:token\tage:token\n\t5\n1\t6\n"}, "lacks the 'user_id' in 1 row"),
+    "no key": ({"item": "id:token\tage:token\na\t5\n"}, "shop.item' lacks the column 'item_id'"),
     "field in two files": (
-        {
-            "inter": INTER + "1\ta\t0\t0\n",
-            "user": "user_id:token\tx:token\n1\t5\n",
-            "item": "item_id:token\tx:token\na\t5\n",
-        },
+        {"user": "user_id:token\tx:token\n1\t5\n", "item": "item_id:token\tx:token\na\t5\n"},
         "Column 'x' is listed both as 'user' and as 'item'",
     ),
     "field in .inter too": (
-        {"inter": INTER.strip() + "\tx:token\n1\ta\t0\t0\t1\n", "user": "user_id:token\tx:token\n1\t5\n"},
+        {"inter": _with("x:token", "1"), "user": "user_id:token\tx:token\n1\t5\n"},
         "Field 'x' occurs in .*shop.user' and in another atomic file",
     ),
-    "absent float": (
-        {"inter": INTER + "1\ta\t0\t0\n", "user": "user_id:token\tx:float\n2\t5\n"},
-        "float column 'x' is missing",
-    ),
+    "absent float": ({"user": "user_id:token\tx:float\n2\t5\n"}, "float column 'x' is missing"),
     "missing user": ({"inter": INTER + "\ta\t0\t0\n"}, "id column 'user_id' is missing in 1 row"),
 }
 
@@ -166,50 +137,37 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_are_refused_on_one_line(case: str, tmp_path: Path):
     contents, message = BAD[case]
+    if contents:
+        contents = {"inter": ONE_ROW, **contents}
     with pytest.raises(DataError, match=message) as caught:
         read_atomic(_files(tmp_path, **contents), "shop", **ROLES)
     assert "\n" not in str(caught.value)
 
 
 def test_a_float_seq_may_stand_in_the_file_but_not_among_the_features(tmp_path: Path):
-    folder = _files(tmp_path, inter=INTER.strip() + "\tv:float_seq\n1\t2\t0\t0\t3 4\n")
+    folder = _files(tmp_path, inter=_with("v:float_seq", "3 4"))
     assert "v" not in read_atomic(folder, "shop", **ROLES, drop_columns=["v"]).frame
     schema = Schema("user_id", "item_id", "click", "buy", features=(Feature("v", "token_seq"),))
     with pytest.raises(DataError, match="'v' is a float_seq"):
         read_atomic(folder, "shop", schema)
 
 
-def test_a_field_in_two_files_does_no_harm_where_it_is_dropped(tmp_path: Path):
-    folder = _files(
-        tmp_path,
-        inter=INTER.strip() + "\tx:token\n1\ta\t0\t0\t1\n",
-        user="user_id:token\tx:token\tage:token\n1\t5\t30\n",
-    )
-    assert read_atomic(folder, "shop", **ROLES, drop_columns=["x"]).frame["age"].tolist() == ["30"]
+SPOILT = {
+    "gender": ("user", ["F", None, "M", "M", "M", "M"]),
+    "history": ("user", [["a"], ["b"], [], [], ["c"], ["c"]]),
+    "price": ("item", [1.5, 0.1, 1.5, 0.2, 1.5, 0.1]),
+}
 
 
-def test_options_are_checked(log: FunnelLog, tmp_path: Path):
-    write_atomic(log, tmp_path)
-    with pytest.raises(DataError, match=r"Unknown option 'time'.*Did you mean timestamp"):
-        read_atomic(tmp_path, "shop", **ROLES, time="timestamp")
-    with pytest.raises(DataError, match="Give either a schema or roles"):
-        read_atomic(tmp_path, "shop", log.schema, user="user_id")
-
-
-@pytest.mark.parametrize("column", ["gender", "history", "price"])
+@pytest.mark.parametrize("column", SPOILT)
 def test_a_feature_that_varies_within_its_side_goes_to_inter_with_a_note(column, frame, schema, tmp_path, plain):
-    spoilt = frame.copy()
-    spoilt[column] = {
-        "gender": ["F", None, "M", "M", "M", "M"],
-        "history": [["a"], ["b"], [], [], ["c"], ["c"]],
-        "price": [1.5, 0.1, 1.5, 0.2, 1.5, 0.1],
-    }[column]
-    log = FunnelLog.from_frame(spoilt, schema, name="shop")
+    side, values = SPOILT[column]
+    log = FunnelLog.from_frame(frame.assign(**{column: values}), schema, name="shop")
     written = write_atomic(log, tmp_path)
-    side = schema.features[[feature.name for feature in schema.features].index(column)].side
     assert written.notes == (f"{side} feature '{column}' varies within a {side}; written to .inter.",)
-    assert f"{column}:" in (written.folder / "shop.inter").read_text().splitlines()[0]
-    assert f"{column}:" not in (written.folder / f"shop.{side}").read_text().splitlines()[0]
+    for suffix in ("inter", side):
+        header = (written.folder / f"shop.{suffix}").read_text().splitlines()[0]
+        assert (f"{column}:" in header) == (suffix == "inter")
     assert plain(read_atomic(tmp_path, "shop", schema)) == plain(log)
 
 
@@ -239,53 +197,8 @@ def test_column_and_log_names_are_checked(frame, tmp_path):
         write_atomic(FunnelLog.from_frame(frame, plain_schema, name="../shop"), tmp_path)
 
 
-def test_an_existing_folder_is_never_overwritten(log: FunnelLog, tmp_path: Path):
-    write_atomic(log, tmp_path)
-    with pytest.raises(TargetError, match="exists already"):
-        write_atomic(log, tmp_path)
-
-
 def test_tokens_that_recbole_takes_for_missing_are_noted(frame, schema, tmp_path, plain):
     log = FunnelLog.from_frame(frame.assign(hour=["NA", "NA", "1", "2", "3", "null"]), schema, name="shop")
     written = write_atomic(log, tmp_path)
     assert written.notes == ("token column 'hour': RecBole reads the tokens 'NA', 'null' as missing.",)
     assert plain(read_atomic(tmp_path, "shop", schema)) == plain(log)
-
-
-# In a process of its own: RecBole edits NumPy and torch settings, and its Config reads sys.argv.
-_IN_RECBOLE = """
-import json, sys
-folder, sys.argv = sys.argv[1], sys.argv[:1]
-from recbole.config import Config
-Config.compatibility_settings = lambda self: None
-from recbole.data.dataset import Dataset
-settings = {"data_path": folder, "load_col": None, "state": "ERROR"}
-data = Dataset(Config(model="BPR", dataset="shop", config_dict=settings))
-data._change_feat_format()
-rows = data.join(data.inter_feat)
-def tokens(field):
-    return [str(token) for token in data.id2token(field, rows[field])]
-def sequences(field):
-    return [[str(token) for token in data.id2token(field, row) if str(token) != "[PAD]"] for row in rows[field]]
-print(json.dumps({
-    **{field: tokens(field) for field in ("user_id", "item_id", "gender", "hour")},
-    **{field: sequences(field) for field in ("genres", "history")},
-    **{field: rows[field].tolist() for field in ("conversion", "price", "propensity", "timestamp")},
-}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("recbole") is None, reason="recbole is not installed")
-def test_recbole_itself_loads_the_files(log: FunnelLog, frame, tmp_path: Path):
-    write_atomic(log, tmp_path)
-    command = [sys.executable, "-c", _IN_RECBOLE, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.strip().splitlines()[-1])
-    for field in ("user_id", "item_id", "gender", "hour"):
-        assert seen[field] == frame[field].astype(str).tolist()
-    assert seen["genres"] == [words.split() for words in frame["genres"]]
-    assert seen["history"] == frame["history"].tolist()
-    for field in ("conversion", "price", "propensity", "timestamp"):
-        assert seen[field] == pytest.approx(frame[field].tolist())

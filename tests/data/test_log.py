@@ -23,30 +23,21 @@ BAD = {
     "no rows": (lambda f: f.head(0), ["has no rows"]),
     "counts as click": ({"click": [0, 3, 2, 5, 7, 2]}, ["click column 'click'", "found 3, 2, 5, ... in 5 rows"]),
     "text as click": ({"click": ["1", "0", "no", "1", "0", "1"]}, ["found 'no' in 1 row"]),
-    "lists as click": ({"click": [[1], [0], [1], [0], [1], [1]]}, ["found [1], [0] in 6 rows"]),
-    "date as click": ({"click": pd.Timestamp("2020-01-01")}, ["click column 'click' must be 0 or 1"]),
     "missing click": ({"click": [1, NAN, NAN, 0, 0, 0]}, ["'click' is missing (NaN) in 2 rows of 6"]),
     "fraction as conversion": ({"conversion": 0.5}, ["conversion column 'conversion'", "found 0.5 in 6 rows"]),
     "missing conversion on a click": (
         {"conversion": [NAN, NAN, 0, 0, NAN, 1]},
         ["'conversion' is missing (NaN) in 2 rows with a click"],
     ),
-    "missing action on a click": (
-        {"cart": [NAN, 0, 1, 0, 0, 1]},
-        ["action column 'cart' is missing (NaN) in 1 row with a click"],
-    ),
     "missing float": ({"price": [1, NAN, 1, 1, None, 1]}, ["'price' is missing (NaN) in 2 rows of 6"]),
     "infinite float": ({"price": [1, np.inf, 1, 1, 1, -np.inf]}, ["'price' is infinite", "in 2 rows of 6"]),
     "beyond float32": ({"price": [1, 1e39, 1, 1, 1, 1]}, ["infinite (or beyond float32) in 1 row of 6"]),
     "text as float": ({"price": ["1", "2", "abc", "4", "5", "6"]}, ["text that is not a number in 1 row ('abc')"]),
-    "lists as float": ({"price": [[1]] * 6}, ["'price' holds text that is not a number in 6 rows ([1])"]),
-    "date as float": ({"price": pd.Timestamp("2020-01-01")}, ["'price' holds dates where numbers are expected"]),
     "missing user": ({"user_id": [1, None, 3, None, 5, 6]}, ["id column 'user_id' is missing in 2 rows of 6"]),
     "empty item": ({"item_id": ["a", "", "b", "c", "d", "e"]}, ["id column 'item_id' is missing in 1 row of 6"]),
     "lists as token": ({"hour": [[1]] * 6}, ["'hour' holds lists", "declare it as 'token_seq'"]),
     "numbers as sequence": ({"genres": 3}, ["'genres' holds int64 where 'token_seq' needs lists"]),
     "mixed sequence": ({"genres": ["a", ["b"], "c", "d", "e", "f"]}, ["'genres' mixes types"]),
-    "nested sequence": ({"genres": [[["a"]]] * 6}, ["'genres' holds list<", "'token_seq' needs lists"]),
     "missing timestamp": ({"timestamp": [1, 2, NAN, 4, 5, 6]}, ["'timestamp' is missing or infinite in 1 row"]),
     "text as timestamp": ({"timestamp": "soon"}, ["'timestamp' holds text that is not a number", "ISO 8601"]),
     "missing truth": ({"would_convert": [1, NAN, 0, 0, 0, 1]}, ["counterfactual column 'would_convert' is missing"]),
@@ -59,7 +50,6 @@ BAD = {
         {"part": ["train", "dev", "test", "train", None, "dev"]},
         ["part column 'part' must be 'train', 'valid' or 'test'; found 'dev', '' in 3 rows"],
     ),
-    "missing propensity": ({"propensity": [NAN, 1, 1, 1, 1, 1]}, ["'propensity' must lie in (0, 1]; found nan"]),
 }
 
 
@@ -102,17 +92,13 @@ def test_conversions_and_actions_without_a_click_are_masked_and_counted(frame: p
     )
 
 
-# Four exposures: neither action, the wish list alone, both, and both without a click.
-FOUR = {"u": [1, 2, 3, 4], "i": [1, 1, 1, 1], "click": [1, 1, 1, 0], "buy": [0, 0, 1, 0]}
 TWO_ACTIONS = Schema("u", "i", "click", "buy", action=("cart", "wish_list"))
 
 
-def _four(**columns: object) -> pd.DataFrame:
-    return pd.DataFrame({**FOUR, "cart": [0, 0, 1, 1], "wish_list": [0, 1, 1, 1], **columns})
-
-
 def test_several_actions_are_one_label_that_is_1_where_any_of_them_is():
-    log = FunnelLog.from_frame(_four(), TWO_ACTIONS)
+    # Four exposures: neither action, the wish list alone, both, and both without a click.
+    frame = pd.DataFrame({"u": [1, 2, 3, 4], "i": 1, "click": [1, 1, 1, 0], "buy": [0, 0, 1, 0]})
+    log = FunnelLog.from_frame(frame.assign(cart=[0, 0, 1, 1], wish_list=[0, 1, 1, 1]), TWO_ACTIONS)
     assert log.labels()["action"].tolist() == [0, 1, 1, 0]
     assert log.labels()["action"].dtype == np.float32
     assert log.summary()["actions"] == 2
@@ -125,54 +111,20 @@ def test_several_actions_are_one_label_that_is_1_where_any_of_them_is():
     assert log.take(np.array([3, 1])).labels()["action"].tolist() == [0, 1]
 
 
-def test_several_actions_are_the_maximum_of_their_columns_in_any_order():
-    rng = np.random.default_rng(0)
-    click = rng.integers(0, 2, 500)
-    frame = pd.DataFrame({"u": range(500), "i": 0, "click": click, "buy": 0})
-    names = ["cart", "gift", "wish_list"]
-    actions = {name: rng.random(500) < share for name, share in zip(names, (0.1, 0.3, 0.02), strict=True)}
-    expected = click * np.maximum.reduce([actions[name] for name in names])
-    for order in (names, names[::-1]):
-        schema = Schema("u", "i", "click", "buy", action=order)
-        assert FunnelLog.from_frame(frame.assign(**actions), schema).labels()["action"].tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"wish_list": [NAN, 1, NAN, 0]}, "action column 'wish_list' is missing (NaN) in 2 rows with a click"),
-        ({"wish_list": [0, 2, 2, 2]}, "action column 'wish_list' must be 0 or 1; found 2 in 3 rows"),
-        ({"cart": [0, 0, "yes", 1]}, "action column 'cart' must be 0 or 1; found 'yes' in 1 row"),
-    ],
-)
-def test_what_is_wrong_with_one_of_several_actions_names_its_column(columns: dict, message: str):
-    with pytest.raises(DataError) as caught:
-        FunnelLog.from_frame(_four(**columns), TWO_ACTIONS)
-    assert message in str(caught.value)
-
-
-def test_an_action_unknown_without_a_click_is_noted_for_its_column():
-    log = FunnelLog.from_frame(_four(cart=[0, 0, 1, NAN], wish_list=[0, 1, 1, 0]), TWO_ACTIONS)
-    assert log.labels()["action"].tolist() == [0, 1, 1, 0]
-    assert log.notes == ("action column 'cart': missing in 1 row without a click; set to 0.",)
-
-
 def test_a_conversion_unknown_without_a_click_is_not_observed(frame: pd.DataFrame, schema: Schema):
     log = FunnelLog.from_frame(frame.assign(conversion=[1, NAN, 0, NAN, 0, 1]), schema)
     assert log.frame["conversion"].tolist() == [1, 0, 0, 0, 0, 1]
     assert log.notes == ("conversion column 'conversion': missing in 2 rows without a click; set to 0.",)
 
 
-def test_missing_tokens_are_allowed_and_counted(frame: pd.DataFrame, schema: Schema):
-    log = FunnelLog.from_frame(frame.assign(gender=["F", None, "", NAN, "M", pd.NA]), schema)
+def test_missing_tokens_are_counted_and_columns_outside_the_schema_ignored(frame: pd.DataFrame, schema: Schema):
+    log = FunnelLog.from_frame(frame.assign(gender=["F", None, "", NAN, "M", pd.NA], rating=5), schema)
     assert log.frame["gender"].isna().tolist() == [False, True, True, True, False, True]
-    assert log.notes == ("token column 'gender': missing in 4 rows; these get the id 0.",)
-
-
-def test_columns_outside_the_schema_are_ignored_and_said_so(frame: pd.DataFrame, schema: Schema):
-    log = FunnelLog.from_frame(frame.assign(rating=5), schema)
     assert "rating" not in log.frame
-    assert log.notes == ("Columns that are not in the schema are ignored: 'rating'.",)
+    assert set(log.notes) == {
+        "token column 'gender': missing in 4 rows; these get the id 0.",
+        "Columns that are not in the schema are ignored: 'rating'.",
+    }
 
 
 def test_a_truth_that_contradicts_the_clicked_rows_is_reported(frame: pd.DataFrame, schema: Schema):
@@ -186,7 +138,6 @@ def test_a_truth_that_contradicts_the_clicked_rows_is_reported(frame: pd.DataFra
         [True, False, True, False, True, True],
         ["1", "0", "1", "0", "1", "1"],
         ["true", "false", "true", "false", "true", "true"],
-        pd.Categorical([1, 0, 1, 0, 1, 1]),
         pd.array([1, 0, 1, 0, 1, 1], dtype="Int64"),
         pd.array([True, False, True, False, True, True], dtype="boolean"),
         pd.array([1.0, 0, 1, 0, 1, 1], dtype=pd.ArrowDtype(pa.float64())),
@@ -202,7 +153,6 @@ def test_labels_may_come_in_any_type_that_holds_0_and_1(click: object, frame: pd
     [
         ([196, 7, 196, 0, -3, 7], ["196", "7", "196", "0", "-3", "7"]),
         ([196.0, 7.0, 1e17, 0.0, -0.0, 0.5], ["196", "7", "100000000000000000", "0", "0", "0.5"]),
-        ([True, False] * 3, ["1", "0"] * 3),
         (["007", "7", "NA", "null", "nan", " x"], ["007", "7", "NA", "null", "nan", " x"]),
         (pd.array([2**60 + 1, 1, 2, 3, 4, 5], dtype="Int64"), [str(2**60 + 1), "1", "2", "3", "4", "5"]),
         (pd.Categorical([7, 8, 7, 8, 7, 8], categories=[9, 8, 7]), ["7", "8"] * 3),
@@ -228,15 +178,12 @@ ONE = [["a", "b"], [], ["c"], ["a"], [], ["b"]]
         (["a b", "", "c", "a", None, "b"], ONE),
         ([" a  b ", NAN, "c", "a", "", "b"], ONE),
         ([["a", "b"], [], ["c"], ["a", None], None, ["b", ""]], ONE),
-        ([("a", "b"), (), ("c",), ("a",), (), ("b",)], ONE),
         ([np.array(["a", "b"]), np.array([]), np.array(["c"]), np.array(["a"]), None, np.array(["b"])], ONE),
         ([["x y"], [], [], [], [], []], [["x y"], [], [], [], [], []]),
         ([[1, 2], [3], [], [], [], []], [["1", "2"], ["3"], [], [], [], []]),
         ([[1.0, NAN], [3.5], [], [], [], []], [["1"], ["3.5"], [], [], [], []]),
-        (pd.Categorical(["a b", "", "c", "a", "", "b"]), ONE),
         (pd.array(ONE, dtype=pd.ArrowDtype(pa.large_list(pa.string()))), ONE),
         (pd.array([[1, 2]] * 6, dtype=pd.ArrowDtype(pa.list_(pa.int64(), 2))), [["1", "2"]] * 6),
-        ([None] * 6, [[]] * 6),
     ],
 )
 def test_sequences_may_come_as_lists_or_text(values: object, lists: list, frame: pd.DataFrame, schema: Schema):
@@ -252,7 +199,6 @@ def test_sequences_may_come_as_lists_or_text(values: object, lists: list, frame:
         (pd.to_datetime(["1970-01-02T01:00:00.25+01:00"] * 6), 86400.25),
         (["1970-01-02T00:00:00.5"] * 6, 86400.5),
         ([datetime.date(1970, 1, 2)] * 6, None),
-        (["86400.25"] * 6, 86400.25),
         (pd.array([datetime.datetime(1970, 1, 2)] * 6, dtype=pd.ArrowDtype(pa.timestamp("ns"))), 86400.0),
         ([86400] * 6, 86400.0),
     ],
@@ -287,15 +233,14 @@ def test_summary_against_hand_counts(log: FunnelLog):
 def test_an_undefined_rate_is_none(frame: pd.DataFrame):
     log = FunnelLog.from_frame(frame.assign(click=0), Schema("user_id", "item_id", "click", "conversion"))
     summary = log.summary()
-    assert summary["click_conversion_rate"] is None
-    assert summary["oracle_conversion_rate"] is None
-    assert summary["actions"] is None
+    undefined = {"click_conversion_rate", "oracle_conversion_rate", "actions"}
+    assert {name for name, value in summary.items() if value is None} == undefined
     assert summary["click_rate"] == 0
 
 
 def test_user_codes_group_equal_users(log: FunnelLog):
     codes = log.user_codes()
-    assert [codes[0] == codes[1], codes[2] == codes[3], codes[4] == codes[5]] == [True] * 3
+    assert codes[::2].tolist() == codes[1::2].tolist()
     assert len(set(codes)) == 3
 
 

@@ -6,13 +6,7 @@ import pandas as pd
 import pytest
 
 from cvr_plugins.config import ConfigError, resolve, split_arguments
-from cvr_plugins.data import (
-    DataError,
-    FunnelLog,
-    Schema,
-    check_parts,
-    split,
-)
+from cvr_plugins.data import DataError, FunnelLog, Schema, check_parts, split
 
 PARTS = ["train"] * 6 + ["test"] * 2
 
@@ -31,9 +25,8 @@ def make():
                 "part": parts,
             }
         ).assign(**changes)
-        return FunnelLog.from_frame(
-            frame, Schema("user_id", "item_id", "click", "conversion", timestamp="when", part="part"), name="log"
-        )
+        schema = Schema("user_id", "item_id", "click", "conversion", timestamp="when", part="part")
+        return FunnelLog.from_frame(frame, schema, name="log")
 
     return made
 
@@ -58,11 +51,8 @@ def test_without_valid_rows_a_share_of_the_training_rows_is_drawn(make):
     assert len(drawn) > 5
 
 
-def test_by_time_the_latest_training_rows_are_drawn(make):
+def test_by_time_the_latest_training_rows_are_drawn_and_by_user_whole_users(make):
     assert rows(split(make(), 1 / 3, by="time")[1]) == [0, 1]
-
-
-def test_by_user_whole_users_are_drawn(make):
     valid = split(make(), 1 / 3, by="user")[1]
     (user,) = set(valid.frame["user_id"])
     assert len(valid) == 2
@@ -77,12 +67,9 @@ def test_rows_in_another_part_than_published_are_counted(make):
 
     assert notes(split(log, 0.2, seed=1)) == []
     drawn = split(log, (0.5, 0.25, 0.25), seed=1)
-    strange = [sum(drawn[0].frame["part"] == "test"), sum(drawn[1].frame["part"] == "test")]
-    strange.append(sum(drawn[2].frame["part"] == "train"))
-    found = notes(drawn)
-    assert [f"has {count} rows in another part" in note for count, note in zip(strange, found, strict=True)] == [
-        True
-    ] * 3
+    strange = [sum(log.frame["part"] == part) for log, part in zip(drawn, ("test", "test", "train"), strict=True)]
+    for count, note in zip(strange, notes(drawn), strict=True):
+        assert f"has {count} rows in another part" in note
 
 
 def test_a_split_without_a_part_or_a_part_without_rows_is_refused(make):
@@ -99,42 +86,18 @@ def test_a_split_without_a_part_or_a_part_without_rows_is_refused(make):
 
 def test_it_is_asked_for_in_eval_args():
     base = {"model": "ESMM", "dataset": "x"}
-    assert split_arguments(resolve(base, {"eval_args": {"split": {"PS": 0.1}, "order": "TO"}})["eval_args"]) == (
-        0.1,
-        "time",
-    )
+    config = resolve(base, {"eval_args": {"split": {"PS": 0.1}, "order": "TO"}})
+    assert split_arguments(config["eval_args"]) == (0.1, "time")
     for wrong in ({"PS": 1}, {"PS": 0}, {"PS": [0.1]}, {"PS": True}, {"PS": 0.1, "RS": [1, 1, 1]}, {"PS": "a"}):
         with pytest.raises(ConfigError, match=r"or \{PS: valid\}, a share below 1"):
             resolve(base, {"eval_args": {"split": wrong}})
 
 
-def test_a_run_trains_and_tests_on_the_published_parts(tmp_path):
-    import numpy as np
-
+def test_a_run_trains_and_tests_on_the_published_parts(shop, shop_frame, tmp_path):
     from cvr_plugins.rechub.runner import run
 
-    rng = np.random.default_rng(0)
-    n = 300
-    click = rng.integers(0, 2, n)
-    frame = pd.DataFrame(
-        {
-            "user_id": rng.integers(0, 9, n),
-            "item_id": rng.integers(0, 9, n),
-            "click": click,
-            "conversion": click * rng.integers(0, 2, n),
-            "which": np.where(np.arange(n) < 200, "train", "test"),
-        }
-    )
-    frame.to_csv(tmp_path / "log.csv", index=False)
-    result = run(
-        {
-            "model": "ESMM",
-            "dataset": str(tmp_path / "log.csv"),
-            "PART_FIELD": "which",
-            "eval_args": {"split": {"PS": 0.2}},
-            "epochs": 1,
-            "dims": [4],
-        },
-        folder=tmp_path / "run",
-    )
+    path = tmp_path / "log.parquet"
+    shop_frame(300, 0).assign(which=["train"] * 200 + ["test"] * 100).to_parquet(path)
+    keys = {"dataset": str(path), "PART_FIELD": "which", "eval_args": {"split": {"PS": 0.2}}, "epochs": 1}
+    result = run({**shop.config, **keys}, folder=tmp_path / "run")
     assert {name: part["rows"] for name, part in result.parts.items()} == {"train": 160, "valid": 40, "test": 100}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import product
 
 import pytest
 
@@ -12,14 +13,10 @@ from cvr_plugins.data import DataError, Feature, Schema, SchemaError
 ROLES = {"user": "u", "item": "i", "click": "c", "conversion": "v"}
 
 
-def test_ids_are_token_features_and_come_first():
-    schema = Schema(**ROLES, features=(Feature("x", "float"),))
-    assert schema.features == (Feature("u", "token", "user"), Feature("i", "token", "item"), Feature("x", "float"))
-
-
-def test_ids_named_among_the_features_are_not_doubled():
-    schema = Schema(**ROLES, features=[Feature("x"), Feature("i", "token", "item")])
-    assert [feature.name for feature in schema.features] == ["u", "i", "x"]
+def test_ids_are_token_features_and_come_first_and_once():
+    user, item = Feature("u", "token", "user"), Feature("i", "token", "item")
+    assert Schema(**ROLES, features=(Feature("x", "float"),)).features == (user, item, Feature("x", "float"))
+    assert Schema(**ROLES, features=[Feature("x"), item]).features == (user, item, Feature("x"))
 
 
 def test_ids_can_be_left_out_of_the_features_but_stay_columns():
@@ -52,12 +49,10 @@ def test_an_action_is_one_column_or_several_and_kept_as_a_tuple():
         assert dataclasses.replace(schema, timestamp="t").action == schema.action
 
 
-@pytest.mark.parametrize("kind", ["token", "token_seq", "float"])
-@pytest.mark.parametrize("side", ["user", "item", "context"])
 @pytest.mark.parametrize("role", ["click", "conversion", "action", "timestamp", "counterfactual", "propensity", "part"])
-def test_no_label_truth_or_timestamp_column_can_be_a_feature(role: str, side: str, kind: str):
+def test_no_label_truth_or_timestamp_column_can_be_a_feature(role: str):
     roles = {**ROLES, "action": ("a", "b"), "timestamp": "t", "counterfactual": "f", "propensity": "p", "part": "w"}
-    for name in roles[role]:
+    for name, kind, side in product(roles[role], ("token", "token_seq", "float"), ("user", "item", "context")):
         with pytest.raises(SchemaError, match=rf"Column '{name}' is .*cannot be a feature"):
             Schema(**roles, features=(Feature("x"), Feature(name, kind, side)))
 
@@ -66,9 +61,7 @@ def test_no_label_truth_or_timestamp_column_can_be_a_feature(role: str, side: st
     ("changes", "message"),
     [
         ({"conversion": "c"}, "Column 'c' is named both as 'click' and as 'conversion'"),
-        ({"item": "u"}, "Column 'u' is named both as 'user' and as 'item'"),
         ({"action": "u"}, "Column 'u' is named both as 'user' and as 'action'"),
-        ({"propensity": "v"}, "Column 'v' is named both as 'conversion' and as 'propensity'"),
         ({"features": (Feature("x"), Feature("x", "float"))}, "More than one feature is named 'x'"),
         ({"features": (Feature("u", "float"),)}, "Column 'u' is the user id"),
         ({"features": (Feature("i", "token", "user"),)}, "Column 'i' is the item id"),
@@ -76,9 +69,7 @@ def test_no_label_truth_or_timestamp_column_can_be_a_feature(role: str, side: st
         ({"user": ""}, "'user' must be a column name, got ''"),
         ({"click": None}, "'click' must be a column name, got None"),
         ({"action": 3}, "'action' must be a column name or a list of them, got 3"),
-        ({"action": ""}, "'action' must be a column name"),
         ({"action": ("a", "")}, "'action' must be a column name .*'a', ''"),
-        ({"action": ["a", 3]}, "'action' must be a column name .*'a', 3"),
         ({"action": {"a", "b"}}, "'action' must be a column name .*{"),
         ({"action": []}, "'action' must name at least one column, or be None"),
         ({"action": ["a", "b", "a"]}, "'action' names 'a' more than once; name each column once."),
@@ -96,7 +87,6 @@ def test_contradictions_are_refused(changes: dict, message: str):
     [
         (("x", "tokens"), "unknown kind 'tokens'; use 'token', 'token_seq', 'float'"),
         (("x", "token", "seller"), "unknown side 'seller'; use 'user', 'item', 'context'"),
-        (("",), "needs a column name"),
         ((7,), "needs a column name"),
     ],
 )

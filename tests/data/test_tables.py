@@ -57,11 +57,6 @@ def test_roles_instead_of_a_schema(tmp_path: Path):
     assert log.name == "mine"
 
 
-def test_labels_written_as_true_and_false_are_read(tmp_path: Path):
-    log = read_table(_write(tmp_path / "log.csv", f"{HEAD}\n1,a,true,false\n2,b,true,true\n"), **ROLES)
-    assert log.frame["buy"].tolist() == [0, 1]
-
-
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -80,6 +75,7 @@ def test_timestamps_as_numbers_and_dates(text: str, seconds: list, tmp_path: Pat
     assert FunnelLog.from_frame(batch, schema).frame["t"].tolist() == seconds
 
 
+GOOD = f"{HEAD}\n1,2,0,0\n"
 BAD_FILES = {
     "no file": ("none.csv", None, {}, "There is no file"),
     "empty directory": (".", None, {}, "holds no .parquet file"),
@@ -88,29 +84,13 @@ BAD_FILES = {
     "header only": ("log.csv", f"{HEAD}\n", {}, "has no rows"),
     "short row": ("log.csv", f"{HEAD}\n1,2,0\n", {}, "Expected 4 columns, got 3"),
     "text in a label": ("log.csv", f"x,{HEAD}\n0,1,2,0,yes\n", {}, "column 'buy'.*invalid value 'yes'"),
-    "late text in a float": (
-        "log.csv",
-        f"x,{HEAD}\n0.5,1,2,0,0\nabc,1,2,0,0\n",
-        {"float_features": ["x"]},
-        "column 'x'.*invalid value 'abc'",
-    ),
     "doubled name": ("log.csv", f"{HEAD},i\n1,2,0,0,1\n", {}, "more than one column named 'i'"),
     "missing role": ("log.csv", "u,i,clicked,buy\n1,2,0,0\n", {}, "lacks the column 'click'. Did you mean clicked"),
-    "wrong encoding": (
-        "log.csv",
-        f"{HEAD},c\n1,2,0,0,ü\n".encode("latin-1"),
-        {},
-        "is not utf-8 text; pass its encoding",
-    ),
+    "wrong encoding": ("log.csv", f"{HEAD},c\n1,2,0,0,ü\n".encode("latin-1"), {}, "is not utf-8 text; pass its"),
     "unknown encoding": ("log.csv", HEAD, {"encoding": "latin-99"}, "Unknown encoding 'latin-99'"),
     "not Parquet": ("log.parquet", "text", {}, "cannot be read"),
-    "unknown option": (
-        "log.csv",
-        f"{HEAD}\n1,2,0,0\n",
-        {"token_feature": []},
-        "Unknown option 'token_feature'. Did you mean",
-    ),
-    "text for a list": ("log.csv", f"{HEAD}\n1,2,0,0\n", {"drop_columns": "u"}, r"write \['u'\]"),
+    "unknown option": ("log.csv", GOOD, {"token_feature": []}, "Unknown option 'token_feature'. Did you mean"),
+    "text for a list": ("log.csv", GOOD, {"drop_columns": "u"}, r"write \['u'\]"),
 }
 
 
@@ -131,11 +111,6 @@ def test_roles_are_asked_for_and_not_mixed_with_a_schema(log: FunnelLog, tmp_pat
         read_table(path, user="user_id", click="click")
     with pytest.raises(DataError, match="Give either a schema or roles, not both"):
         read_table(path, log.schema, user="user_id")
-
-
-def test_another_encoding_is_read(tmp_path: Path):
-    path = _write(tmp_path / "log.csv", f"{HEAD},c\n1,2,0,0,ü\n", "latin-1")
-    assert read_table(path, **ROLES, encoding="latin-1").frame["c"].tolist() == ["ü"]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path):
@@ -190,12 +165,6 @@ def test_an_index_stored_by_pandas_is_no_column(tmp_path: Path):
     assert len(read_table(tmp_path / "log.csv", **ROLES, drop_columns=[""])) == 3
 
 
-def test_any_pandas_reads_what_is_written(log: FunnelLog, tmp_path: Path):
-    back = pd.read_parquet(write_table(log, tmp_path / "log.parquet"))
-    assert back["history"].map(list).tolist()[-1] == ["b", "a", "c"]
-    assert back["user_id"].tolist() == ["196", "196", "7", "7", "3", "3"]
-
-
 def test_a_sequence_with_a_space_in_a_token_is_refused_by_text_files_only(frame, schema, tmp_path, plain):
     log = FunnelLog.from_frame(frame.assign(history=[["a b", "c"]] * 6), schema)
     with pytest.raises(DataError, match=r"6 tokens of the sequence column 'history' contain a space"):
@@ -206,18 +175,12 @@ def test_a_sequence_with_a_space_in_a_token_is_refused_by_text_files_only(frame,
 
 def _many_rows(n: int) -> pd.DataFrame:
     random = np.random.default_rng(0)
-    return pd.DataFrame(
-        {
-            "id": np.arange(n),
-            "word": random.choice(["007", "NA", "x y", 'q"uote'], n),
-            "value": random.random(n).round(3),
-            "click": random.integers(0, 2, n),
-        }
-    )
+    word = random.choice(["007", "NA", "x y", 'q"uote'], n)
+    return pd.DataFrame({"id": np.arange(n), "word": word, "value": random.random(n).round(3)})
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
-@pytest.mark.parametrize("batch_rows", [1, 7, 999, 1000, 1001, 5000])
+@pytest.mark.parametrize("batch_rows", [1, 7, 1000, 5000])
 def test_batches_give_every_row_once_and_in_order(suffix, batch_rows, tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "_BLOCK_BYTES", 4096)
     table = _many_rows(1000 if batch_rows > 1 else 30)
@@ -229,10 +192,7 @@ def test_batches_give_every_row_once_and_in_order(suffix, batch_rows, tmp_path, 
     batches = list(open_batches(path, features=[Feature("value", "float")], batch_rows=batch_rows))
     assert [len(batch) for batch in batches[:-1]] == [batch_rows] * (len(batches) - 1)
     whole = pd.concat(batches, ignore_index=True)
-    assert whole["id"].tolist() == table["id"].astype(str).tolist()
-    assert whole["word"].tolist() == table["word"].tolist()
-    assert whole["value"].tolist() == table["value"].tolist()
-    assert whole["click"].tolist() == table["click"].astype(str).tolist()
+    assert whole.to_dict("list") == table.assign(id=table["id"].astype(str)).to_dict("list")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -266,12 +226,6 @@ def test_columns_are_chosen_ordered_and_checked_before_any_row_is_read(suffix: s
         open_batches(path, ["id", "words"])
     with pytest.raises(DataError, match="batch_rows must be a whole number of at least 1"):
         open_batches(path, batch_rows=0)
-
-
-def test_a_doubled_name_is_refused_before_any_row_is_read(tmp_path: Path):
-    path = _write(tmp_path / "log.csv", "a,b,a\n1,2,3\n")
-    with pytest.raises(DataError, match="more than one column named 'a'"):
-        open_batches(path, ["b"])
 
 
 def test_a_row_broken_far_down_is_reported_while_iterating(tmp_path: Path, monkeypatch):

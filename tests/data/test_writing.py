@@ -84,14 +84,3 @@ def test_types_that_text_cannot_carry_are_refused_by_name(column: pa.Array, tmp_
         TableWriter(tmp_path / "out.csv", pa.schema([("x", pa.int64()), ("odd", column.type)]))
     assert list(tmp_path.iterdir()) == []
     _write(tmp_path / "out.parquet", pa.table({"odd": column}))
-
-
-def test_a_token_with_a_space_is_refused_rather_than_split(tmp_path: Path):
-    table = pa.table({"l": [["a b"], ["c"], ["d e", "f g"]]})
-    with pytest.raises(DataError, match=r"3 tokens of the sequence column 'l' contain a space"):
-        _write(tmp_path / "out.csv", table)
-
-
-def test_an_unknown_suffix_is_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="Cannot tell the format of"):
-        TableWriter(tmp_path / "out.xlsx", TABLE.schema)

@@ -94,8 +94,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("keep", "train_ctr"), [(1.0, True), (0.5, False), (0.1, True), (0.02, False), (0.0, True)])
+KEEP = [(1.0, True), (0.1, True), (0.02, False), (0.0, True)]
+"""Shares of the weights that stay, and whether the CTR head is trained."""
+CASES = [*((name, 0.5, False) for name in NETWORKS), *(("mlp", *keep) for keep in KEEP), ("deepfm", 0.0, False)]
+
+
+@pytest.mark.parametrize(("name", "keep", "train_ctr"), CASES)
 def test_predictions_are_equal(name, keep, train_ctr):
     backbone, network = NETWORKS[name]
     known = {} if train_ctr else {"propensity": "uniform", "train_ctr": False}

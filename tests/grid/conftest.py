@@ -22,9 +22,8 @@ def log_file(tmp_path_factory):
     user, item = rng.integers(0, 20, ROWS), rng.integers(0, 15, ROWS)
     click = (rng.random(ROWS) < 0.3 + 0.4 * (user % 2)).astype(int)
     would = (rng.random(ROWS) < 0.2 + 0.6 * (item % 2)).astype(int)
-    frame = pd.DataFrame(
-        {"user_id": user, "item_id": item, "click": click, "conversion": click * would, "truth": would}
-    )
+    columns = {"user_id": user, "item_id": item, "click": click, "conversion": click * would, "truth": would}
+    frame = pd.DataFrame(columns)
     path = tmp_path_factory.mktemp("log") / "small.csv"
     frame.to_csv(path, index=False)
     return path

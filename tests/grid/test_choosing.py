@@ -13,18 +13,14 @@ AUC = "cvr/entire/auc"
 def decays(metric="cvr/click/auc", **more):
     """Two methods, two weight decays, two seeds: (method, decay, seed) -> validation and test value; None failed."""
     found = {
-        ("A", 0.1, 1): (0.6, 0.50),
-        ("A", 0.2, 1): (0.7, 0.40),
-        ("A", 0.1, 2): (0.9, 0.70),
-        ("A", 0.2, 2): (0.8, 0.99),
-        ("B", 0.1, 1): None,
-        ("B", 0.2, 1): (0.1, 0.20),
-        ("B", 0.1, 2): (0.3, 0.30),
-        ("B", 0.2, 2): (0.3, 0.35),
+        "A": [(0.6, 0.50), (0.7, 0.40), (0.9, 0.70), (0.8, 0.99)],
+        "B": [None, (0.1, 0.20), (0.3, 0.30), (0.3, 0.35)],
     }
+    settings = [{"weight_decay": decay, "seed": seed} for seed in (1, 2) for decay in (0.1, 0.2)]
     cells = [
-        (dict(zip(("model", "weight_decay", "seed"), key, strict=True)), v and {"valid_value": v[0], AUC: v[1]})
-        for key, v in found.items()
+        ({"model": model, **chosen}, pair and {"valid_value": pair[0], AUC: pair[1]})
+        for model, pairs in found.items()
+        for chosen, pair in zip(settings, pairs, strict=True)
     ]
     return {"cells": cells, "source": {"valid_metric": metric, **more}}
 

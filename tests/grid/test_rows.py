@@ -16,13 +16,8 @@ def test_a_failed_row_keeps_the_error_on_one_line(source):
     cell = plan(source()).cells[0]
     row = failed_row(cell, "DataError", "first\n  second", 1.23456)
     assert row["error"] == "DataError: first second"
-    assert (row["cell"], row["model"], row["seed"], row["status"], row["seconds"]) == (
-        "Naive-1",
-        "Naive",
-        "1",
-        "failed",
-        "1.235",
-    )
+    expected = {"cell": "Naive-1", "model": "Naive", "seed": "1", "status": "failed", "seconds": "1.235"}
+    assert {key: row[key] for key in expected} == expected
 
 
 def test_a_finished_row_says_what_the_run_folder_says(finished_grid):
@@ -43,8 +38,6 @@ def test_a_finished_row_says_what_the_run_folder_says(finished_grid):
     ("predictions", "collapsed"),
     [
         ([0.3] * 400, True),
-        ([0.0] * 400, True),
-        ([1.0] * 400, True),
         (np.linspace(0.3, 0.30001, 400), True),
         (1e-12 * np.arange(400), True),
         (np.linspace(0.3, 0.3001, 400), False),

@@ -18,28 +18,10 @@ def test_top_metrics_are_found_by_name(name: str) -> None:
     assert name.partition("@")[2] in metric.summary
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(
-            "",
-            "%",
-            "10",
-            "1%%",
-            "1%\n",
-            " 1%",
-            "nan%",
-            "__import__('os')%",
-            "\u0661%",
-            "0%",
-            "0.0%",
-            "-1%",
-            "+1%",
-            "101%",
-        ),
-        *("100.1%", "1e1%", "010%", "10.0%", "0.50%", ".5%", "5.%", "1_0%", f"{'1' * 40}%"),
-    ],
-)
+PERCENTAGES = "% 10 1%% nan% __import__('os')% \u0661% 0% 0.0% -1% +1% 101% 100.1% 1e1% 010% 10.0% 0.50% .5% 5.% 1_0%"
+
+
+@pytest.mark.parametrize("text", ["", "1%\n", " 1%", f"{'1' * 40}%", *PERCENTAGES.split()])
 def test_percentages_are_plain_numbers_with_one_spelling(text: str) -> None:
     with pytest.raises(ValueError, match="must end in a percentage above 0 and at most 100 in plain form"):
         m.find_metric(f"f1@{text}")
@@ -50,7 +32,6 @@ def test_percentages_are_plain_numbers_with_one_spelling(text: str) -> None:
     [
         ("acu", r"Unknown metric 'acu'\. Did you mean auc"),
         ("AUC", "Unknown metric 'AUC'"),
-        ("logloss", "Did you mean log_loss"),
         ("f1_at_10%", "Unknown metric 'f1_at_10%'"),
         ("presicion@10%", r"Did you mean precision@P%"),
         ("", "Unknown metric ''"),
@@ -79,10 +60,7 @@ def test_keys_are_parsed() -> None:
         ("cvr/auc", "must have the form"),
         ("cvr/click/auc/1", "must have the form"),
         ("cvrr/click/auc", r"Unknown task 'cvrr'\. Did you mean cvr"),
-        (
-            "cvr/clicks/auc",
-            r"Unknown space of task 'cvr' 'clicks'\. Did you mean click\?.*: click, entire, oracle",
-        ),
+        ("cvr/clicks/auc", r"'clicks'\. Did you mean click\?.*: click, entire, oracle"),
         ("ctr/click/auc", r"Unknown space of task 'ctr' 'click'\. Known: entire\."),
         ("cvr/click/auc ", r"Unknown metric 'auc '\. Did you mean auc"),
     ],
@@ -102,7 +80,6 @@ def test_direction() -> None:
     for name in ("calibration", "cvr/click/calibration"):
         with pytest.raises(ValueError, match=f"'{name}' is best at 1, neither.*such as log_loss"):
             m.direction(name)
-    with pytest.raises(ValueError, match="Unknown space of task 'cvr' 'clicked'"):
-        m.direction("cvr/clicked/auc")
-    with pytest.raises(ValueError, match="Unknown metric 'loss'"):
-        m.direction("loss")
+    for name, message in (("cvr/clicked/auc", "Unknown space .*'clicked'"), ("loss", "Unknown metric 'loss'")):
+        with pytest.raises(ValueError, match=message):
+            m.direction(name)

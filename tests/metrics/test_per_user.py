@@ -75,18 +75,12 @@ def test_undefined_is_none():
         assert function([], [], [], 3) is None
 
 
-@pytest.mark.parametrize(
-    ("k", "options", "message"),
-    [
-        (0, {}, "k must be a whole number of at least 1; got 0"),
-        (1, {"denominator": "k"}, "Unknown denominator 'k'"),
-        (1, {"without_positive": "none"}, "Unknown without_positive 'none'"),
-    ],
-)
-def test_other_conventions_are_refused(k, options, message):
-    for function in (m.user_ndcg, m.user_recall):
-        with pytest.raises(ValueError, match=message):
-            function(LABELS, SCORES, GROUPS, k, **options)
+def test_other_conventions_are_refused():
+    wrong = {"k": 0, "denominator": "k", "without_positive": "none"}
+    for name, value in wrong.items():
+        for function in (m.user_ndcg, m.user_recall):
+            with pytest.raises(ValueError, match=rf"{name}.*{value}"):
+                function(LABELS, SCORES, GROUPS, **{"k": 1, name: value})
 
 
 def test_reports_know_them_by_name():
@@ -102,10 +96,7 @@ def test_reports_know_them_by_name():
     assert (metric.best, metric.needs_groups) == ("max", True)
     assert metric.summary == "recall of each user's 5 highest rows over all positives, mean over users with a positive"
     without = m.Scored({"cvr": np.array(SCORES) / 10}, ones, np.array(LABELS))
-    assert m.evaluate(without, names[:1]).values == {
-        "cvr/click/user_ndcg@2": None,
-        "cvr/entire/user_ndcg@2": None,
-    }
+    assert set(m.evaluate(without, names[:1]).values.values()) == {None}
 
 
 @pytest.mark.parametrize(

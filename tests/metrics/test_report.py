@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -59,14 +57,17 @@ def test_each_space_uses_its_rows_and_its_label() -> None:
 
 def test_cvr_in_click_space_by_hand() -> None:
     # clicked: labels 1 0 1 0, predictions .9 .2 .3 .4 -> 3 of 4 pairs; users 1: 1 of 1, 2: 0 of 1
-    report = m.evaluate(scored(), ("auc", "gauc", "gauc_impression", "ks", "calibration", "precision@25%", "f1@50%"))
-    assert report.get("cvr/click/auc") == 0.75
-    assert report.get("cvr/click/gauc") == 0.5
-    assert report.get("cvr/click/gauc_impression") == 0.5
-    assert report.get("cvr/click/ks") == 0.5
-    assert report.get("cvr/click/calibration") == pytest.approx(0.9)
-    assert report.get("cvr/click/precision@25%") == 1.0
-    assert report.get("cvr/click/f1@50%") == 0.5
+    expected = {
+        "auc": 0.75,
+        "gauc": 0.5,
+        "gauc_impression": 0.5,
+        "ks": 0.5,
+        "calibration": pytest.approx(0.9),
+        "precision@25%": 1.0,
+        "f1@50%": 0.5,
+    }
+    report = m.evaluate(scored(), list(expected))
+    assert {name: report.get(f"cvr/click/{name}") for name in expected} == expected
     support = report.support["cvr/click"]
     assert (support.rows, support.positives, support.mean_observed) == (4, 2, 0.5)
     assert support.mean_predicted == pytest.approx(0.45)
@@ -99,13 +100,9 @@ def test_a_report_has_the_values_of_the_functions() -> None:
         assert None not in expected.values()
 
 
-def test_what_is_absent_is_left_out() -> None:
+def test_what_is_absent_is_left_out_and_order_is_that_of_tasks_then_metrics_as_asked() -> None:
     report = m.evaluate(scored(action=None, counterfactual=None), "auc")
     assert set(report.support) == {"ctr/entire", "cvr/click", "cvr/entire", "ctcvr/entire"}
-    assert set(m.evaluate(scored(predictions={"ctr": CTR}), "auc").values) == {"ctr/entire/auc"}
-
-
-def test_order_is_that_of_tasks_then_metrics_as_asked() -> None:
     report = m.evaluate(scored(predictions={"ctcvr": CTR * CVR, "ctr": CTR}), ["ks", "auc", "ks"])
     assert list(report.values) == ["ctr/entire/ks", "ctr/entire/auc", "ctcvr/entire/ks", "ctcvr/entire/auc"]
 
@@ -120,17 +117,10 @@ def test_a_key_asks_for_its_own_task_and_space_alone() -> None:
         m.evaluate(scored(), ["cvr/clicked/auc"])
 
 
-def test_default_metrics_are_all_reported() -> None:
-    report = m.evaluate(scored())
-    assert [m.parse_key(key).metric for key in report.values][: len(m.DEFAULT_METRICS)] == list(m.DEFAULT_METRICS)
-    assert all(value is not None for value in report.values.values())
-
-
 def test_gauc_without_groups_is_undefined() -> None:
     report = m.evaluate(scored(groups=None), ("gauc", "gauc_impression", "auc"))
-    assert report.get("cvr/click/gauc") is None
-    assert report.get("cvr/click/gauc_impression") is None
-    assert report.get("cvr/click/auc") == 0.75
+    values = [report.get(f"cvr/click/{name}") for name in ("gauc", "gauc_impression", "auc")]
+    assert values == [None, None, 0.75]
     assert report.support["cvr/click"].groups is None
 
 
@@ -162,31 +152,26 @@ def test_a_report_is_plain_json() -> None:
 
 def test_a_missing_key_says_why() -> None:
     report = m.evaluate(scored(action=None), ["auc"])
-    with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/auk'\. Did you mean cvr/click/auc"):
-        report.get("cvr/click/auk")
-    with pytest.raises(ValueError, match=r"The report holds no 'cvr/click/ks'.*not asked.*It holds ctr/entire/auc, c"):
-        report.get("cvr/click/ks")
-    with pytest.raises(ValueError, match="The report holds no 'ctavr/entire/auc'"):
-        report.get("ctavr/entire/auc")
+    for key, message in (
+        ("cvr/click/auk", r"'cvr/click/auk'\. Did you mean cvr/click/auc"),
+        ("cvr/click/ks", r"'cvr/click/ks'.*not asked.*It holds ctr/entire/auc, c"),
+        ("ctavr/entire/auc", "'ctavr/entire/auc'"),
+    ):
+        with pytest.raises(ValueError, match=f"The report holds no {message}"):
+            report.get(key)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"predictions": {}}, "predictions must hold at least one task of ctr, cvr, ctcvr, ctavr"),
-        (
-            {"predictions": {"ctvcr": CVR}},
-            r"Unknown task 'ctvcr'\. Did you mean ctcvr.*: ctr, cvr, ctcvr, ctavr\.",
-        ),
+        ({"predictions": {"ctvcr": CVR}}, r"Unknown task 'ctvcr'\. Did you mean ctcvr.*: ctr, cvr, ctcvr, ctavr\."),
         ({"predictions": {"cvr": CVR[:7]}}, r"click has 8 rows but predictions\['cvr'\] has 7"),
         ({"predictions": {"cvr": CVR * 2}}, r"predictions\['cvr'\] must lie in \[0, 1\]; row 0"),
-        ({"predictions": {"cvr": CVR[:, None]}}, r"predictions\['cvr'\] must be 1-D; got shape \(8, 1\)"),
         ({"click": CLICK * 2}, "click must hold only 0 and 1; row 0 holds 2"),
         ({"conversion": CONVERSION - 1}, "conversion .*row 1 holds -1"),
         ({"action": ACTION[1:]}, "click has 8 rows but action has 7"),
-        ({"action": ["cart"] * 8}, "action must hold numbers"),
         ({"counterfactual": COUNTERFACTUAL + 0.5}, "counterfactual .*row 0 holds 1.5"),
-        ({"groups": USER[1:]}, "click has 8 rows but groups has 7"),
         ({"groups": [None] * 8}, "groups must name a group for every row; row 0 is missing"),
     ],
 )
@@ -240,13 +225,3 @@ def test_is_defined_checks_its_arguments() -> None:
         m.is_defined("cvr/click/auk", click=CLICK, conversion=CONVERSION)
     with pytest.raises(ValueError, match="click has 8 rows but conversion has 7"):
         m.is_defined("cvr/click/auc", click=CLICK, conversion=CONVERSION[1:])
-
-
-def test_importing_the_metrics_loads_neither_torch_nor_pandas() -> None:
-    code = (
-        "import sys, cvr_plugins.metrics; "
-        "print(sorted({'torch', 'pandas', 'sklearn', 'scipy', 'recbole', 'torch_rechub'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    assert done.stderr == ""

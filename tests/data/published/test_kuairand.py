@@ -73,6 +73,7 @@ def test_standard_logs_by_hand(folder):
     np.testing.assert_allclose(frame["fans_user_num"], np.log1p([0, 0, 9, 9, 99]))
     assert [list(tags) for tags in frame["tag"]] == [[], ["8"], [], ["39", "13"], []]
     np.testing.assert_allclose(frame["video_duration"], np.log1p([0, 3000, 0, 1000, 0]))
+    assert frame["author_id"].isna().tolist() == [False, False, False, False, True], "a video without features"
     assert any("'is_like': 1 without a click in 1 row" in note for note in log.notes)
     assert any("'video_duration': missing in 3 rows; set to 0" in note for note in log.notes)
 
@@ -85,11 +86,6 @@ def test_there_are_41_features_beside_the_ids_and_no_label_among_them(folder):
     assert not set(names) & set(LOG_COLUMNS[2:])
     assert {f.name: f.side for f in schema.features}["onehot_feat17"] == "user"
     assert {f.name: f.kind for f in schema.features}["tag"] == "token_seq"
-
-
-def test_a_video_without_features_has_missing_ones(folder):
-    frame = kuairand_pure(path=folder).frame
-    assert frame["author_id"].isna().tolist() == [False, False, False, False, True]
 
 
 def test_the_random_log_is_the_test_part(folder):
