@@ -19,9 +19,9 @@ pytestmark = [
 ]
 
 PAUSES = """
-import sys, time
+import sys, time, torch
 from cvr_plugins.cli._group import run
-from cvr_plugins.rechub import runner, trained, trainer
+from cvr_plugins.rechub import trained, trainer
 
 def paused(owner, name, mark):
     original = getattr(owner, name)
@@ -32,7 +32,7 @@ def paused(owner, name, mark):
     setattr(owner, name, call)
 
 paused(trainer.CVRTrainer, "_train_one_epoch", "TRAINING")
-paused(runner.torch, "save", "WRITING")
+paused(torch, "save", "WRITING")
 paused(trained.TrainedRun, "score", "SCORING")
 sys.exit(run(sys.argv[2:]))
 """

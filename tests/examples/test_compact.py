@@ -72,15 +72,20 @@ def build(backbone=MLP, objective=None, **network):
     return model
 
 
+def drop(part, place):
+    """Take the weights at a place of a masked part away."""
+    gone = torch.zeros_like(part.mask)
+    gone[place] = True
+    with torch.no_grad():
+        part.drop(gone.flatten())
+
+
 def drop_columns(model, table, columns):
     """Take whole embedding columns from the prediction model: first the shared ones, then the private ones."""
     shared, private = model.architecture.tables[table].coordinates("cvr")
-    with torch.no_grad():
-        for column in columns:
-            part, place = (shared, column) if column < 3 else (private, column - 3)
-            gone = torch.zeros_like(part.mask)
-            gone[:, place] = True
-            part.drop(gone.flatten())
+    for column in columns:
+        part, place = (shared, column) if column < 3 else (private, column - 3)
+        drop(part, (slice(None), place))
 
 
 NETWORKS = {
@@ -132,17 +137,11 @@ def test_columns_without_a_weight_go_with_the_inputs_they_fed():
 def test_dead_units_go_and_their_constants_stay():
     model = build()
     first, second = (w for w in model.architecture.weights() if w.kind == "linear")
+    # Unit 0 of the first layer reads nothing: what it gives is a constant. Nothing reads unit 7.
+    drop(first.coordinates("cvr")[0], 0)
+    for each in second.coordinates("cvr"):
+        drop(each, (slice(None), 7))
     with torch.no_grad():
-        # Unit 0 of the first layer reads nothing: what it gives is a constant.
-        shared = first.coordinates("cvr")[0]
-        gone = torch.zeros_like(shared.mask)
-        gone[0] = True
-        shared.drop(gone.flatten())
-        # Nothing reads unit 7 of the first layer.
-        for each in second.coordinates("cvr"):
-            gone = torch.zeros_like(each.mask)
-            gone[:, 7] = True
-            each.drop(gone.flatten())
         # Nothing reads unit 2 of the second layer.
         model.architecture.logits["cvr"].weight[0, 2] = 0
     made, _ = compact(model, inputs())
@@ -164,12 +163,9 @@ def test_dead_units_of_ncf_go():
     torch.manual_seed(0)
     objective = AdapSL(propensity="uniform", train_ctr=False)
     model = CVRModel(TwoTables(), Masked(Layout((4, 4)), objective.heads, backbone=NCF), objective)
-    with torch.no_grad():
-        shared, private = (w.coordinates("cvr") for w in model.architecture.weights() if w.kind == "linear")
-        for each in (shared[0], private[0]):
-            gone = torch.zeros_like(each.mask)
-            gone[:3] = True
-            each.drop(gone.flatten())
+    shared, private = (w.coordinates("cvr") for w in model.architecture.weights() if w.kind == "linear")
+    for each in (shared[0], private[0]):
+        drop(each, slice(3))
     x = {"user": torch.arange(7), "item": torch.arange(7)}
     made, report = compact(model, x)
     layers = [tuple(m.weight.shape) for m in made.networks["cvr"].modules() if isinstance(m, nn.Linear)]
