@@ -220,7 +220,7 @@ def test_a_run_folder_becomes_a_file_that_predicts_as_the_run_did(shop, tmp_path
     pruned = {"warm_up": 0, "prune_rate": 0.2, "target_sparsity": 0.9, "prune": ["embeddings", "linear"]}
     folder, out = tmp_path / "run", tmp_path / "model.pt2"
     run({**shop.config, "model": "AdapSL", "propensity": "logistic_ids", "epochs": 4, **pruned}, folder=folder)
-    command = [sys.executable, compact.__code__.co_filename, folder, shop.path, out]
+    command = [sys.executable, sys.modules["compact"].__file__, folder, shop.path, out]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     before, after = (int(number.replace(",", "")) for number in re.findall(r"(\d[\d,]*) (?:para|in )", done.stdout))
