@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import runpy
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch_rechub.basic.features import SparseFeature
 from torch_rechub.basic.initializers import RandomNormal
 
@@ -69,7 +69,7 @@ NAIVE = functools.partial(IPS, self_normalized=True)
 
 
 def test_naive_ncf_is_in_its_band():
-    found = [trained_auc(seed, data()[2]["uniform"], NAIVE) for seed in range(3)]
+    found = [trained_auc(seed, data()[2]["uniform"], NAIVE) for seed in range(2)]
     assert 0.767 <= statistics.median(found) <= 0.777
 
 
@@ -78,25 +78,21 @@ def test_feature_propensities_help_and_wrong_ones_do_not():
     assert right.mean() == pytest.approx(0.08, abs=1e-3)
     shuffled = np.random.default_rng(0).permutation(right)
     inverted = np.minimum(right.mean() ** 2 / right, 1)
-    medians = {
-        name: statistics.median(trained_auc(seed, propensity, IPS) for seed in range(seeds))
-        for name, propensity, seeds in (("right", right, 3), ("shuffled", shuffled, 1), ("inverted", inverted, 1))
-    }
-    assert 0.772 <= medians["right"] <= 0.781
-    assert medians["inverted"] < medians["shuffled"] < 0.770
-    assert medians["inverted"] < 0.765
+    # Of three seeds, because one of them may collapse.
+    assert 0.772 <= statistics.median(trained_auc(seed, right, IPS) for seed in range(3)) <= 0.781
+    of_inverted, of_shuffled = (trained_auc(0, propensity, IPS) for propensity in (inverted, shuffled))
+    assert of_inverted < of_shuffled < 0.770
+    assert of_inverted < 0.765
 
 
 def test_adap_sl_is_in_its_band_and_pruning_is_part_of_it():
     adap_sl = functools.partial(AdapSL, prune_rate=0.1, warm_up=6, target_sparsity=0.5, **OPTIONS)
-    medians = [
-        statistics.median(
-            trained_auc(seed, data()[2]["features"], model, weight_decay=0.001, epochs=15) for seed in range(2)
-        )
+    pruned, whole = (
+        trained_auc(0, data()[2]["features"], model, weight_decay=0.001, epochs=15)
         for model in (adap_sl, functools.partial(adap_sl, prune_rate=0.0))
-    ]
-    assert 0.769 <= medians[0] <= 0.780
-    assert medians[1] < medians[0]
+    )
+    assert 0.769 <= pruned <= 0.780
+    assert whole < pruned
 
 
 def test_shuffled_labels_teach_nothing():
@@ -107,13 +103,15 @@ def test_shuffled_labels_teach_nothing():
     assert 0.4 < trained_auc(0, data()[2]["uniform"], NAIVE, labels=labels) < 0.56
 
 
-def test_the_benchmark_prints_its_table_and_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, "examples/benchmarks/coat.py", str(COAT), "--seeds", "1", "--epochs", "1"]
-    command += ["--out", str(tmp_path / "grid"), "--only", "NCF", "--only", "Adap-SL-DR"]
+def test_the_benchmark_prints_its_table_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "benchmarks")
+    main = runpy.run_path(str(ROOT / "examples" / "benchmarks" / "coat.py"))["main"]
+    options = [str(COAT), "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "grid")]
+    options += ["--only", "NCF", "--only", "Adap-SL-DR"]
 
     def table(*more):
-        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(main, [*options, *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
         return done
 
     (tmp_path / "table.md").write_text("before\n<!-- coat: here -->\nold\n<!-- end -->\n")

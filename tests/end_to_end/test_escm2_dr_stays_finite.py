@@ -29,6 +29,7 @@ def test_losses_and_predictions_stay_finite_without_early_stopping(backbone, tmp
             "dims": [64, 32],
             "epochs": EPOCHS,
             "stopping_step": EPOCHS,
+            "metrics": ["auc", "log_loss"],
             "valid_metric": "ctcvr/entire/log_loss",
             "show_progress": False,
         },

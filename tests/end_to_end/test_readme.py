@@ -1,7 +1,6 @@
 """What README.md and examples/ show works as shown."""
 
 import json
-import os
 import re
 import runpy
 import subprocess
@@ -9,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from cvr_plugins.cli._group import run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,36 +32,20 @@ def test_commands_of_the_readme_run_and_print_what_it_shows():
 @pytest.mark.slow
 def test_script_gives_the_same_figures_as_the_command(tmp_path):
     example = runpy.run_path(str(ROOT / "examples" / "rechub_esmm.py"))
-    by_script = example["main"](n_epoch=2)
-    command = [sys.executable, "-c", "from cvr_plugins.cli import main; main()", "run", "-m", "ESMM"]
-    subprocess.run([*command, "-d", "ml-100k-funnel", "-o", "run", "epochs=2"], cwd=tmp_path, check=True)
+    by_script = example["main"](n_epoch=1)
+    assert run(["run", "-m", "ESMM", "-d", "ml-100k-funnel", "-o", str(tmp_path / "run"), "epochs=1"]) == 0
     by_command = json.loads((tmp_path / "run" / "metrics.json").read_text())["values"]
     assert by_script == by_command["cvr/oracle/auc"]
 
 
-def test_plugin_of_the_readme_trains_by_its_name(tmp_path):
+def test_plugin_of_the_readme_trains_by_its_name(plugin, shop, tmp_path):
     (source,) = [block for block in python_blocks() if "hookimpl" in block]
-    (tmp_path / "my_module.py").write_text(source)
-    info = tmp_path / "my_plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
     (entry_point,) = re.findall(r"entry-points\.cvr_plugins\]` `([^`]*)`", README)
-    name, module = (part.strip().strip('"') for part in entry_point.split("="))
-    (info / "entry_points.txt").write_text(f"[cvr_plugins]\n{name} = {module}\n")
-    rows = "".join(f"{i % 7},{i % 11},{i % 2},{int(i % 6 == 1)}\n" for i in range(600))
-    (tmp_path / "log.csv").write_text("user_id,item_id,click,conversion\n" + rows)
+    name, _ = (part.strip().strip('"') for part in entry_point.split("="))
+    plugin(name, source)
     (option,) = re.findall(r"-m ClickSpace\s+(\S+=\S+)`", README)
-    command = [sys.executable, "-c", "from cvr_plugins.cli import main; main()", "run", "-m", "ClickSpace", option]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [*command, "-d", "log.csv", "-o", "run", "epochs=1"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    line = ["run", "-c", str(shop.file), "-m", "ClickSpace", "-o", str(tmp_path / "run"), option, "epochs=1"]
+    assert run(line) == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["plugin"] == name
 
 
