@@ -75,9 +75,9 @@ def run(
             with blamed(model.method.name, model.plugin):
                 history = trainer.fit(data.loaders["train"], data.loaders["valid"])
                 scored = trainer.scored(model, data.loaders["test"])
-        except TrainingError as error:
+        except Exception as error:
             written = run_folder.write_failed(target, about, config.to_dict(), trainer.history, error)
-            if folder is None and written is not None:
+            if folder is None and written is not None and isinstance(error, TrainingError):
                 raise TrainingError(f"{error} Run folder: {written}") from error
             raise
     report = report_of(scored, trainer.metrics)

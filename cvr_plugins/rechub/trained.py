@@ -82,7 +82,7 @@ class TrainedRun:
 
 def _load_weights(model: RechubModel, checkpoint: Path) -> None:
     try:
-        model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+        model.load_state_dict(load_checkpoint(checkpoint, framework="torch-rechub")["state_dict"])
     # Weights of another kind raise what they like.
     except Exception as error:
         raise RunFolderError(f"{checkpoint} does not hold this run's weights: {first_line(error)}.") from error

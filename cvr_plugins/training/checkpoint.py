@@ -50,29 +50,36 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         torch.save({"format": FORMAT, **stored}, file)
 
 
-def load_checkpoint(path: str | Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, *, framework: str | None = None, map_location: torch.device | str = "cpu"
+) -> dict[str, Any]:
     """Return what `save_checkpoint` was given; nothing that the file holds is executed.
 
     Parameters
     ----------
     path
         The file.
+    framework
+        The side that it must be of, None for either.
     map_location
         The device that tensors are put on.
 
     Raises
     ------
     CheckpointError
-        If there is no such file, it is damaged, holds anything but plain values, or was written by another program.
+        If there is no such file, it is damaged, holds anything but plain values, was written by another program or by
+        the other side.
     """
     state = plain_values(path, map_location=map_location)
     found = state.get("format") if isinstance(state, dict) else None
-    if found is None or "state_dict" not in state:
-        raise CheckpointError(f"{path} is not a checkpoint of a run: it needs format and state_dict.")
+    if found is None or not all(isinstance(state.get(key), dict) for key in ("config", "state_dict")):
+        raise CheckpointError(f"{path} is not a checkpoint of a run: it needs format, config and state_dict.")
     if found != FORMAT:
         raise CheckpointError(
             f"{path} has the checkpoint format {found!r}; this version of cvr-plugins reads {FORMAT}."
         )
+    if framework is not None and state.get("framework") != framework:
+        raise CheckpointError(f"{path} is a checkpoint of {state.get('framework')}, not of {framework}.")
     values: dict[str, Any] = _arrays(state)
     return values
 

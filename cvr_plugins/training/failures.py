@@ -12,6 +12,11 @@ OURS = (None, "builtin", "recbole")
 """Owners whose errors are let through as they are: nobody, this package, RecBole."""
 
 
+def titled(name: str, plugin: str | None) -> str:
+    """Return a model's name for messages, with whose it is if it is a plugin's."""
+    return name if plugin in OURS else f"{name} (plugin {plugin})"
+
+
 @contextmanager
 def blamed(
     name: str, plugin: str | None, doing: str = "training", kind: type[Exception] = TrainingError
@@ -37,4 +42,4 @@ def blamed(
     except Exception as error:
         if plugin in OURS or type(error).__module__.startswith("cvr_plugins."):
             raise
-        raise kind(f"{name} (plugin {plugin}): {doing} raised {sentence(one_line(error))}") from error
+        raise kind(f"{titled(name, plugin)}: {doing} raised {sentence(one_line(error))}") from error

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Inputs, Labels
 from cvr_plugins.model import CVRModel
-from cvr_plugins.training.failures import blamed
+from cvr_plugins.training.failures import blamed, titled
 from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.step import Step, Stepper, TrainingError
 
@@ -138,7 +138,7 @@ class Loop(Stepper):
         interval: str = "epoch",
         **steps: Any,
     ) -> None:
-        super().__init__(model, optimizers, name=name if plugin is None else f"{name} (plugin {plugin})", **steps)
+        super().__init__(model, optimizers, name=titled(name, plugin), **steps)
         self._whose, self._device = (name, plugin), device
         self.schedulers, self._interval = list(schedulers), interval
         self.judged = False

@@ -17,6 +17,7 @@ from cvr_plugins.training.checkpoint import (
 )
 
 VALUES = {
+    "config": {"seed": 1},
     "state_dict": {"weight": torch.arange(3.0)},
     "nothing": None,
     "text": "a",
@@ -40,17 +41,17 @@ def test_plain_values_come_back_as_they_were(tmp_path):
 @pytest.mark.parametrize("kind", ["?", "b", "B", "h", "H", "i", "I", "q", "Q", "e", "f", "d", "F"])
 def test_arrays_of_numbers_come_back_as_they_were(kind, tmp_path):
     array = np.array([[0, 1], [1, 0]]).astype(kind).T
-    save_checkpoint(tmp_path / "a.pt", {"state_dict": {}, "array": array, "scalar": array[0, 1]})
+    save_checkpoint(tmp_path / "a.pt", {"config": {}, "state_dict": {}, "array": array, "scalar": array[0, 1]})
     found = load_checkpoint(tmp_path / "a.pt")
     assert found["array"].dtype == array.dtype
     assert np.array_equal(found["array"], array)
     assert found["scalar"] == array[0, 1]
 
 
-@pytest.mark.parametrize("value", [print, object(), np.array(["a"]), [{"a": type}]], ids=str)
+@pytest.mark.parametrize("value", [print, np.array(["a"]), [{"a": type}]], ids=["function", "text", "class"])
 def test_what_could_not_be_read_back_is_not_written(value, tmp_path):
     with pytest.raises(CheckpointError, match="give numbers, text, lists, mappings or tensors"):
-        save_checkpoint(tmp_path / "a.pt", {"state_dict": {}, "value": value})
+        save_checkpoint(tmp_path / "a.pt", {"config": {}, "state_dict": {}, "value": value})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,7 +62,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
         numbers = np.random.rand()  # noqa: NPY002 - the state that is kept
         return [random.random(), numbers, torch.rand(()).item(), torch.rand((), generator=own["own"]).item()]
 
-    save_checkpoint(tmp_path / "a.pt", {"state_dict": {}, "random": random_state(own)})
+    save_checkpoint(tmp_path / "a.pt", {"config": {}, "state_dict": {}, "random": random_state(own)})
     first = drawn()
     assert drawn() != first
     set_random_state(load_checkpoint(tmp_path / "a.pt")["random"], {**own, "another": torch.Generator()})

@@ -28,7 +28,17 @@ from cvr_plugins.wording import flat
 __all__ = ["CheckpointError", "SafeCheckpoints", "load_checkpoint"]
 
 _CSR = "scipy.sparse.csr_matrix"
+FRAMEWORK = "recbole"
 _LAST = ".last"
+
+
+def both_of(file: str | Path) -> tuple[Path, Path]:
+    """Return where the best epoch's checkpoint and the last epoch's are, from the path of either."""
+    file = Path(file)
+    stem = file.stem.removesuffix(_LAST)
+    return file.with_name(f"{stem}{file.suffix}"), file.with_name(f"{stem}{_LAST}{file.suffix}")
+
+
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -114,8 +124,7 @@ class SafeCheckpoints:
     @property
     def last_model_file(self) -> str:
         """Where the state after the last epoch is kept while it is newer than the best epoch's."""
-        stem, suffix = os.path.splitext(self.saved_model_file)
-        return f"{stem}{_LAST}{suffix}"
+        return str(both_of(self.saved_model_file)[1])
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **options: Any) -> Any:
         """Train as RecBole's trainer does; a resumed training goes on with the random states it was interrupted in."""
@@ -141,7 +150,7 @@ class SafeCheckpoints:
         """Evaluate as RecBole's trainer does. Raises CheckpointError if the best model cannot be loaded."""
         if eval_data and load_best_model and self._ours:
             file, load_best_model = model_file or self.saved_model_file, False
-            self.load_weights(self._checked(file, load_checkpoint(file, map_location=self.device)))
+            self.load_weights(self._checked(file, load_checkpoint(file, framework=FRAMEWORK, map_location=self.device)))
             self.logger.info(f"Loading model structure and parameters from {file}")  # type: ignore[attr-defined]
         return super().evaluate(eval_data, load_best_model, model_file, show_progress)  # type: ignore[misc]
 
@@ -153,10 +162,9 @@ class SafeCheckpoints:
         file = str(resume_file)
         if not self._ours:
             raise CheckpointError(f"{file} is taken up by cvr_plugins.recbole.run(..., resume={file!r}) alone.")
-        stem, suffix = os.path.splitext(file)
-        self.saved_model_file = stem.removesuffix(_LAST) + suffix
+        self.saved_model_file = str(both_of(file)[0])
         found = [path for path in dict.fromkeys((self.saved_model_file, self.last_model_file)) if os.path.exists(path)]
-        read = {path: self._checked(path, load_checkpoint(path)) for path in found or [file]}
+        read = {path: self._checked(path, load_checkpoint(path, framework=FRAMEWORK)) for path in found or [file]}
         path = max(read, key=lambda each: read[each].get("epoch", -1))
         checkpoint = read[path]
         if "training" not in checkpoint:

@@ -23,6 +23,7 @@ from cvr_plugins.recbole.context.options import DEFAULTS, options_of
 from cvr_plugins.recbole.context.propensity import FIELD, values_of
 from cvr_plugins.recbole.context.trainer import MethodTrainer
 from cvr_plugins.training.columns import PROPENSITY, check_needs, labels_of
+from cvr_plugins.training.failures import titled
 
 
 class MethodRecommender(AbstractRecommender):
@@ -79,8 +80,8 @@ class MethodRecommender(AbstractRecommender):
 
     @property
     def title(self) -> str:
-        """The method's name and whose it is, for messages."""
-        return f"{self.method.name} (plugin {self.plugin})"
+        """The method's name, and whose it is if it is a plugin's, for messages."""
+        return titled(self.method.name, self.plugin)
 
     def features(self, interaction: Any) -> dict[str, Tensor]:
         """Return the model's inputs out of a batch, and nothing else of it."""

@@ -23,6 +23,7 @@ from recbole.utils import EvaluatorType
 from cvr_plugins.config import ConfigError, Loader, read_mapping, refuse_processes
 from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat.binding import bind, register_metrics
+from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK
 from cvr_plugins.recbole.compat.numpy_names import give_old_names
 from cvr_plugins.recbole.compat.process_state import anomaly_mode_kept
 from cvr_plugins.recbole.evaluation import RECBOLE_METRICS
@@ -225,7 +226,7 @@ class Config(RecBoleConfig):
 
     def stored(self) -> dict[str, Any]:
         """Return what a checkpoint says of its run."""
-        about = {"framework": "recbole", "model": self["model"], "plugin": self.plugin}
+        about = {"framework": FRAMEWORK, "model": self["model"], "plugin": self.plugin}
         return {**about, "config": self.to_dict()}
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.files import check_new
-from cvr_plugins.recbole.compat.checkpoints import load_checkpoint
+from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, both_of, load_checkpoint
 from cvr_plugins.recbole.running.config import Config
 from cvr_plugins.training.run_folder import settings_of, write_yaml
 
-FRAMEWORK = "recbole"
 CHECKPOINT = "checkpoint.pth"
+LAST = both_of(CHECKPOINT)[1].name
 
 _MAY_CHANGE = frozenset(
     [
@@ -88,13 +87,10 @@ def begin(work: Path, config: RecBoleConfig, resume: Path | None) -> Path | None
     write_yaml(work / "config.yaml", settings(config))
     if resume is None:
         return None
-    stem, suffix = os.path.splitext(resume.name)
-    own_stem, own_suffix = os.path.splitext(CHECKPOINT)
-    for infix in ("", ".last"):
-        file = resume.with_name(f"{stem}{infix}{suffix}")
+    for file, name in zip(both_of(resume), (CHECKPOINT, LAST), strict=True):
         if file.is_file():
-            shutil.copyfile(file, work / f"{own_stem}{infix}{own_suffix}")
-    return work / CHECKPOINT
+            shutil.copyfile(file, work / name)
+    return checkpoint_of(work)
 
 
 def settings(config: Any) -> dict[str, Any]:
@@ -108,13 +104,19 @@ def configuration(folder: Path) -> Config:
 
 
 def checkpoint_of(path: str | Path) -> Path:
-    """Return the checkpoint that is meant by its own path or by that of its run folder."""
-    return Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+    """Return the checkpoint that is meant by its own path or by that of a folder.
+
+    A run that was cut off before an epoch was validated has the last epoch's alone.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    return path / LAST if not (path / CHECKPOINT).is_file() and (path / LAST).is_file() else path / CHECKPOINT
 
 
 def check_same(config: Config, checkpoint: Path) -> None:
     """Raise ConfigError where the run that a checkpoint is of was configured as another training."""
-    before, now = load_checkpoint(checkpoint)["config"], config.to_dict()
+    before, now = load_checkpoint(checkpoint, framework=FRAMEWORK)["config"], config.to_dict()
     for key in sorted({*before, *now} - _MAY_CHANGE, key=lambda key: (key != "model", key)):
         if before.get(key) != now.get(key):
             raise ConfigError(

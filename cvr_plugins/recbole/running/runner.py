@@ -12,7 +12,7 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError, refuse_processes
-from cvr_plugins.recbole.compat.checkpoints import load_checkpoint, load_weights
+from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, load_checkpoint, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
 from cvr_plugins.recbole.running.config import Config, restored
 from cvr_plugins.recbole.running.resuming import (
@@ -61,8 +61,8 @@ def run(
     kept, `stopped` is "interrupted", and the run can be resumed. Before that, and a second time, it raises.
     Random numbers are drawn in a fork, loggers and torch's modes are put back: afterwards the process is as it was.
     Raises ConfigError, RegistryError, CheckpointError and TargetError before training, each naming what to change;
-    TrainingError where a method or a plugin's model fails in training, and `out` then is a run folder that says why,
-    with the checkpoints to resume from once an epoch was trained; what RecBole raises for all else.
+    TrainingError where a method or a plugin's model fails in training, what RecBole raises where its own do; `out` then
+    is a run folder that says why, with the checkpoints to resume from once an epoch was trained.
     """
     if isinstance(model, (Mapping, RecBoleConfig)) and (dataset, config_file_list, config_dict) != (None, None, None):
         raise ConfigError("Give either a whole configuration, or a model with dataset, config_file_list, config_dict.")
@@ -112,7 +112,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     model_file: a checkpoint or a run folder. Nothing in it is executed; the model is put on the device that
     `gpu_id` and `use_gpu` mean on this machine. Raises CheckpointError for a file that cannot be read safely.
     """
-    checkpoint = load_checkpoint(checkpoint_of(model_file))
+    checkpoint = load_checkpoint(checkpoint_of(model_file), framework=FRAMEWORK)
     config = restored(checkpoint)
     with surroundings(config, log=None):
         dataset, *parts, model = data_and_model(config)
@@ -143,7 +143,7 @@ def _into(
         # One folder stays: the failed run's, the one that was worked in if a run was cut off after an epoch, or none.
         checkpoints = sorted(work.glob("*.pth")) if training is not None and training.trained else []
         written = None
-        if training is not None and isinstance(error, TrainingError):
+        if training is not None and isinstance(error, Exception) and not isinstance(error, (ConfigError, OSError)):
             history = training.trainer.history
             written = run_folder.write_failed(out, training.about, settings(config), history, error, checkpoints)
         if written is not None or not checkpoints:

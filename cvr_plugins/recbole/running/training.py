@@ -17,13 +17,13 @@ from recbole.utils import get_flops, get_trainer, init_seed
 from cvr_plugins.config import ConfigError
 from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
 from cvr_plugins.recbole import names
-from cvr_plugins.recbole.compat.checkpoints import SafeCheckpoints, weights_only
+from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, SafeCheckpoints, weights_only
 from cvr_plugins.recbole.context.collector import MethodCollector
 from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.recbole.evaluation.names import is_of_sessions
 from cvr_plugins.recbole.running import datasets
-from cvr_plugins.recbole.running.resuming import CHECKPOINT, FRAMEWORK, check_same
+from cvr_plugins.recbole.running.resuming import CHECKPOINT, check_same
 from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.results import RunResult

@@ -19,7 +19,7 @@ from recbole.utils import init_seed
 
 from cvr_plugins.cli._group import run
 from cvr_plugins.config import ConfigError
-from cvr_plugins.recbole import CheckpointError, Config, SafeCheckpoints, load_checkpoint
+from cvr_plugins.recbole import CheckpointError, Config, SafeCheckpoints, load_checkpoint, load_data_and_model
 from cvr_plugins.recbole.compat.checkpoints import load_weights, weights_only
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -259,6 +259,11 @@ def test_reasons_for_refusing_a_file(trained, prepare, tmp_path):
     refused("weights.pth", "is not a checkpoint of a run")
     torch.save({**state, "format": 2}, tmp_path / "newer.pth")
     refused("newer.pth", "format 2; this version of cvr-plugins reads 1")
+    torch.save({**state, "config": None}, tmp_path / "bare.pth")
+    refused("bare.pth", "needs format, config and state_dict")
+    torch.save({**state, "framework": "torch-rechub"}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"other.pth is a checkpoint of torch-rechub, not of recbole"):
+        load_data_and_model(tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="is of BPR, not of NeuMF"):
         prepare("NeuMF")[0].evaluate(loaders[2], model_file=str(good))
 

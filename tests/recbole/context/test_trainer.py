@@ -252,7 +252,7 @@ def test_an_undefined_watched_metric_is_an_error_before_training(prepare, shop):
 
 def test_recboles_plain_trainer_is_refused_where_it_would_leave_something_out(prepare):
     run = prepare(models.IdeFN)
-    with pytest.raises(ConfigError, match=r"IdeFN \(plugin builtin\) is trained in several phases or keeps state"):
+    with pytest.raises(ConfigError, match=r"IdeFN is trained in several phases or keeps state"):
         Trainer(run.config, run.model).fit(run.train, saved=False)
 
 

@@ -25,7 +25,7 @@ from cvr_plugins.config import ConfigError, load_yaml
 from cvr_plugins.files import TargetError
 from cvr_plugins.recbole import CheckpointError, Config, load_checkpoint, load_data_and_model, run, run_recbole
 from cvr_plugins.recbole.running.training import trainer_class
-from cvr_plugins.training.run_folder import RunFolder
+from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -240,6 +240,28 @@ def test_what_is_left_of_a_run_that_was_killed_goes_on(brief, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.unfinished", "whole"]
     resumed = run(resume="run.unfinished", out="resumed")
     assert dict(resumed) == dict(whole)
+
+
+def test_what_is_left_of_a_run_that_was_cut_off_before_an_epoch_was_validated_goes_on(brief, tmp_path):
+    brief = {**brief, "epochs": 4, "eval_step": 3}
+    whole = run("BPR", config_dict=brief, out="whole")
+
+    def cut(record) -> None:
+        if record.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("BPR", config_dict=brief, out="run", on_epoch=cut)
+    assert [path.name for path in (tmp_path / "run.unfinished").glob("*.pth")] == ["checkpoint.last.pth"]
+    assert dict(run(resume="run.unfinished", out="resumed")) == dict(whole)
+
+
+def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(brief, tmp_path):
+    with pytest.raises(RuntimeError, match="overflow"):
+        run("BPR", config_dict={**brief, "learning_rate": 1e38}, out="run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    with pytest.raises(RunFolderError, match="overflow"):
+        RunFolder.open(tmp_path / "run")
 
 
 def test_more_epochs_may_be_asked_for_and_nothing_else(brief, tmp_path):
