@@ -172,14 +172,16 @@ def test_what_is_there_is_not_overwritten(brief, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_run_that_fails_leaves_nothing(resumed, brief, tmp_path, monkeypatch):
+def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(resumed, brief, tmp_path, monkeypatch):
     before = ["good"] if resumed else []
     if resumed:
         run("BPR", config_dict=brief, out="good")
     monkeypatch.setattr(recbole.trainer.Trainer, "_check_nan", lambda self, loss: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("BPR", config_dict={**brief, "epochs": 4}, out="run", resume="good" if resumed else None)
-    assert [path.name for path in tmp_path.iterdir()] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "run"]
+    with pytest.raises(RunFolderError, match="division by zero"):
+        RunFolder.open(tmp_path / "run")
 
 
 def test_ctrl_c_keeps_the_best_weights_and_the_run_goes_on_from_there(brief, tmp_path):
@@ -254,14 +256,6 @@ def test_what_is_left_of_a_run_that_was_cut_off_before_an_epoch_was_validated_go
         run("BPR", config_dict=brief, out="run", on_epoch=cut)
     assert [path.name for path in (tmp_path / "run.unfinished").glob("*.pth")] == ["checkpoint.last.pth"]
     assert dict(run(resume="run.unfinished", out="resumed")) == dict(whole)
-
-
-def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(brief, tmp_path):
-    with pytest.raises(RuntimeError, match="overflow"):
-        run("BPR", config_dict={**brief, "learning_rate": 1e38}, out="run")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    with pytest.raises(RunFolderError, match="overflow"):
-        RunFolder.open(tmp_path / "run")
 
 
 def test_more_epochs_may_be_asked_for_and_nothing_else(brief, tmp_path):
