@@ -192,9 +192,8 @@ def test_what_recbole_s_own_model_had_trained_before_it_failed_is_told(train, tm
     monkeypatch.setattr(recbole_trainer.Trainer, "_check_nan", check)
     code, _, err = train("BPR", "run", "recbole", "epochs=4")
     assert code == 1
-    assert err.splitlines()[-2:] == [
-        "Note: run.unfinished holds what was trained before that: 'cvr-plugins run --resume run.unfinished' goes on "
-        "from there.",
-        "Error: ValueError: Training loss is nan",
-    ]
-    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run.unfinished"]
+    assert err.splitlines()[-1] == (
+        "Error: BPR: ValueError: Training loss is nan. run holds what was trained before that: "
+        "'cvr-plugins run --resume run' goes on from there."
+    )
+    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run"]

@@ -28,6 +28,7 @@ from cvr_plugins.training import run_folder
 from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.wording import one_line, sentence
 
 
 def run(
@@ -61,8 +62,8 @@ def run(
     kept, `stopped` is "interrupted", and the run can be resumed. Before that, and a second time, it raises.
     Random numbers are drawn in a fork, loggers and torch's modes are put back: afterwards the process is as it was.
     Raises ConfigError, RegistryError, CheckpointError and TargetError before training, each naming what to change;
-    TrainingError where a method or a plugin's model fails in training, what RecBole raises where its own do; `out` then
-    is a run folder that says why, with the checkpoints to resume from once an epoch was trained.
+    TrainingError where a model fails in training, and `out` then is a run folder that says why, with the checkpoints to
+    resume from once an epoch was trained; without `out` what RecBole raises where its own models fail.
     """
     if isinstance(model, (Mapping, RecBoleConfig)) and (dataset, config_file_list, config_dict) != (None, None, None):
         raise ConfigError("Give either a whole configuration, or a model with dataset, config_file_list, config_dict.")
@@ -143,7 +144,8 @@ def _into(
         # One folder stays: the failed run's, the one that was worked in if a run was cut off after an epoch, or none.
         checkpoints = sorted(work.glob("*.pth")) if training is not None and training.trained else []
         written = None
-        if training is not None and isinstance(error, Exception) and not isinstance(error, (ConfigError, OSError)):
+        failed = isinstance(error, Exception) and not isinstance(error, (ConfigError, OSError))
+        if training is not None and failed:
             history = training.trainer.history
             written = run_folder.write_failed(out, training.about, settings(config), history, error, checkpoints)
         if written is not None or not checkpoints:
@@ -151,8 +153,9 @@ def _into(
             if made:
                 with suppress(OSError):
                     out.parent.rmdir()
-        if isinstance(error, TrainingError) and checkpoints:
-            raise TrainingError(f"{error} {resumable(written or work)}") from error
-        raise
+        if training is None or not failed:
+            raise
+        reason = str(error) if isinstance(error, TrainingError) else f"{config['model']}: {sentence(one_line(error))}"
+        raise TrainingError(f"{reason} {resumable(written or work)}" if checkpoints else reason) from error
     shutil.rmtree(work)
     return result

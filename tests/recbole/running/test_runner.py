@@ -26,6 +26,7 @@ from cvr_plugins.files import TargetError
 from cvr_plugins.recbole import CheckpointError, Config, load_checkpoint, load_data_and_model, run, run_recbole
 from cvr_plugins.recbole.running.training import trainer_class
 from cvr_plugins.training.run_folder import RunFolder, RunFolderError
+from cvr_plugins.training.step import TrainingError
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -177,7 +178,7 @@ def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(re
     if resumed:
         run("BPR", config_dict=brief, out="good")
     monkeypatch.setattr(recbole.trainer.Trainer, "_check_nan", lambda self, loss: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(TrainingError, match=r"^BPR: ZeroDivisionError: division by zero\.$"):
         run("BPR", config_dict={**brief, "epochs": 4}, out="run", resume="good" if resumed else None)
     assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "run"]
     with pytest.raises(RunFolderError, match="division by zero"):
