@@ -165,10 +165,7 @@ BAD_BATCHES = [
     ({"a.b": [[0, 6]] * 5}, "'a.b' has 5 ids outside its table, which holds 0 to 5; the first is 6"),
     ({"a.b": [[0, -1]] * 5}, "'a.b' has 5 ids outside its table, which holds 0 to 5; the first is -1"),
     ({"history": [[-2, -1]] * 5}, "'history' has 5 ids outside its table of 'type'"),
-    (
-        {"type": [[1]] * 5},
-        r"Feature 'type' takes values \[B\], one id per exposure; the batch has shape \[5, 1\]",
-    ),
+    ({"type": [[1]] * 5}, r"Feature 'type' takes values \[B\], .* shape \[5, 1\]"),
     ({"a.b": [1] * 5}, r"Feature 'a.b' takes values \[B, L\], one row of ids per exposure; .* shape \[5\]"),
     ({"vector": [1.0] * 5}, r"Dense feature 'vector' was declared 2 wide; the batch has shape \[5\]"),
     ({"age": [[[1.0]]] * 5}, r"Dense feature 'age' was declared 1 wide; the batch has shape \[5, 1, 1\]"),

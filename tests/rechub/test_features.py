@@ -59,14 +59,6 @@ def test_pretrained_weights_are_copied_and_stay_frozen_or_not():
     assert all(torch.equal(table.weight, before) for table in second.tables)
 
 
-def test_a_stock_models_table_is_neither_used_nor_carried_along(plain):
-    stock = EmbeddingLayer(plain)
-    model = ESMM(plain)
-    assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in stock.parameters()}
-    assert not any(hasattr(feature, "embed") for feature in model.features)
-    assert {feature.name for feature in plain if hasattr(feature, "embed")} == {"user", "genres", "item"}
-
-
 def test_the_initializer_of_a_feature_is_used():
     torch.manual_seed(1)
     encoder = encoder_of([SparseFeature("u", 6, embed_dim=4, initializer=XavierUniform())])

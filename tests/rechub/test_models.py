@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 import pickle
 import sys
-import warnings
 
 import numpy as np
 import pytest
 import torch
-from torch_rechub.basic.features import DenseFeature, SparseFeature
+from torch_rechub.basic.features import SparseFeature
 from torch_rechub.models.multi_task import ESMM as StockESMM
 from torch_rechub.trainers import MTLTrainer
 
@@ -40,9 +38,8 @@ def model(features):
     return make
 
 
-@pytest.mark.parametrize("cls", [ESMM, Naive])
-def test_forward_gives_cvr_ctr_ctcvr(cls, model, log, tensors):
-    made = model(cls).eval()
+def test_forward_gives_cvr_ctr_ctcvr(model, log, tensors):
+    made = model().eval()
     p = made(tensors(log(37).x))
     assert p.shape == (37, 3)
     assert ((p > 0) & (p < 1)).all()
@@ -64,19 +61,6 @@ def test_one_list_may_hold_all_features(features, log, tensors):
     assert (len(one.user_features), len(one.item_features)) == (4, 0)
 
 
-@pytest.mark.parametrize("architecture", ["towers", "shared_bottom", "mmoe", "ple"])
-def test_architectures_take_mixed_features(architecture, model, log, tensors):
-    made = model(architecture=architecture)
-    assert made.eval()(tensors(log(5).x)).shape == (5, 3)
-
-
-def test_dense_values_may_be_squashed(model, log, tensors):
-    batch = tensors(log(5).x)
-    made = model(dense="tanh", dense_stats={"a.b": (0.5, 2.0)})
-    expected = torch.tanh((batch["a.b"].float() - 0.5) / 2.0)
-    torch.testing.assert_close(made.outputs(batch).embedding[:, -1], expected)
-
-
 def pointers(model):
     return {p.data_ptr() for p in model.parameters()}
 
@@ -88,6 +72,7 @@ def test_models_of_one_feature_list_share_no_parameters():
     before = ESMM(user, item)
     stock = StockESMM(user, item, **towers)
     models = [before, stock, ESMM(user, item), Naive(user, item)]
+    assert not any(hasattr(feature, "embed") for feature in models[2].features), "the stock model's tables stay its own"
     for i, first in enumerate(models):
         for second in models[i + 1 :]:
             assert not pointers(first) & pointers(second)
@@ -95,25 +80,16 @@ def test_models_of_one_feature_list_share_no_parameters():
     assert pointers(stock) & pointers(StockESMM(user, item, **towers))
 
 
-@pytest.mark.parametrize("copied", ["deepcopy", "pickle", "torch.save", "state_dict"])
-@pytest.mark.parametrize("cls", [ESMM, Naive])
-def test_copies_predict_alike_and_share_nothing(cls, copied, model, log, tensors):
-    made = model(cls, dense="tanh", dense_stats={"a.b": (0.5, 2.0)}, cvr_params={"dims": [3]})
+@pytest.mark.parametrize("copied", ["deepcopy", "pickle", "state_dict"])
+def test_copies_predict_alike_and_share_nothing(copied, model, log, tensors):
+    made = model(dense="tanh", dense_stats={"a.b": (0.5, 2.0)}, cvr_params={"dims": [3]})
     made.train().outputs(tensors(log(20).x))  # running statistics other than the initial ones
-    if copied == "deepcopy":
-        other = copy.deepcopy(made)
-    elif copied == "pickle":
-        other = pickle.loads(pickle.dumps(made))
+    if copied == "state_dict":
+        other = model(dense="tanh", dense_stats={"a.b": (0.0, 1.0)}, cvr_params={"dims": [3]})
+        other.load_state_dict(made.state_dict())
     else:
-        file = io.BytesIO()
-        torch.save(made if copied == "torch.save" else made.state_dict(), file)
-        file.seek(0)
-        other = torch.load(file, weights_only=copied == "state_dict")
-        if copied == "state_dict":
-            weights = other
-            other = model(cls, dense="tanh", dense_stats={"a.b": (0.0, 1.0)}, cvr_params={"dims": [3]})
-            other.load_state_dict(weights)
-    assert type(other) is cls
+        other = copy.deepcopy(made) if copied == "deepcopy" else pickle.loads(pickle.dumps(made))
+    assert type(other) is ESMM
     batch = tensors(log(20).x)
     assert torch.equal(made.eval()(batch), other.eval()(batch))
     assert not pointers(made) & pointers(other)
@@ -199,11 +175,9 @@ def test_a_refused_plugins_method_says_why_on_import(plugin):
         "def cvr_register_methods():\n"
         "    return [Method(name='Broken', objective=dict)]\n",
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PluginWarning)
-        with pytest.raises(ImportError, match=r"'Broken' is not available.*'broken'.*dict is not a subclass"):
-            exec("from cvr_plugins.rechub import Broken")
-        assert rechub.ESMM is ESMM
+    message = r"'Broken' is not available.*'broken'.*dict is not a subclass"
+    with pytest.warns(PluginWarning), pytest.raises(ImportError, match=message):
+        exec("from cvr_plugins.rechub import Broken")
 
 
 def test_a_subclass_pickles_as_itself(features, log, tensors, monkeypatch):
@@ -222,10 +196,6 @@ def test_a_subclass_pickles_as_itself(features, log, tensors, monkeypatch):
 
 REFUSED = [
     ({"dimz": [3]}, r"Unknown option 'dimz' for ESMM on towers/mlp. Did you mean dims\?"),
-    ({"cvt_params": {"dims": [3]}}, "ESMM has no head 'cvt', so it takes no 'cvt_params'; it takes ctr_params, cvr_"),
-    ({"cvr_params": [3]}, "cvr_params must be a mapping"),
-    ({"cvr_params": {"dimz": [3]}}, r"Unknown option 'dimz' for backbone 'mlp'. Did you mean dims\?"),
-    ({"dropout": 1.5}, "ESMM, architecture 'towers' on backbone 'mlp': dropout must be"),
     ({"backbone": "deepfm"}, "one embedding size for all features; got user: 4, type: 3, keys: 2"),
 ]
 
@@ -234,15 +204,6 @@ REFUSED = [
 def test_unusable_options_are_refused(options, message, features):
     with pytest.raises(OptionError, match=message):
         ESMM(features.user, features.item, **options)
-
-
-def test_unusable_features_and_names_are_refused(features):
-    with pytest.raises(ValueError, match="Two features are named 'user'"):
-        ESMM(features.user, features.user)
-    with pytest.raises(ValueError, match="A model needs at least one feature"):
-        ESMM([])
-    with pytest.raises(ValueError, match=r"Unknown architecture 'tower'. Did you mean towers\?"):
-        ESMM(features.user, architecture="tower")
 
 
 def test_stock_predict_works(model, log, tensors, capfd):
@@ -269,8 +230,3 @@ def test_training_by_the_stock_trainer_warns_once(model, log, stock_loader, tmp_
         stock.fit(loader, loader)
     assert sum("trained through forward" in str(each.message) for each in caught) == 1
     capfd.readouterr()
-
-
-def test_a_model_of_dense_features_alone_works():
-    made = ESMM([DenseFeature("age"), DenseFeature("vector", embed_dim=3)]).eval()
-    assert made({"age": torch.ones(4), "vector": torch.ones(4, 3)}).shape == (4, 3)

@@ -62,11 +62,6 @@ def test_the_logs_own_column_is_read(shop, tmp_path, shop_frame):
     [
         ({"propensity": "column"}, DataError, "has no propensity column"),
         ({"propensity": "logistic_id"}, ValueError, "propensity must be one of"),
-        (
-            {"propensity": "uniform", "propensity_params": {"C": 1}},
-            ConfigError,
-            "propensity 'uniform' takes no options",
-        ),
         ({"propensity_params": {"C": 1}}, ConfigError, "'C' is no option here; no model is fitted"),
         ({"propensity": "logistic_ids", "propensity_params": {"C": -1}}, ConfigError, r"LogisticIds\(C=-1"),
     ],
@@ -96,10 +91,8 @@ def test_a_loader_carries_the_propensity_and_validation_does_without(columns):
     trainer = CVRTrainer(model(), n_epoch=2, model_path=None)
     history = trainer.fit(TensorLoader(x, y, batch_size=64), TensorLoader(x, labels))
     assert len(history.records) == 2
-    assert (
-        trainer.evaluate(trainer.model, TensorLoader(x, y)).values
-        == trainer.evaluate(trainer.model, TensorLoader(x, labels)).values
-    )
+    first, second = (trainer.evaluate(trainer.model, TensorLoader(x, given)).values for given in (y, labels))
+    assert first == second
 
 
 def test_a_stock_loader_does_too(columns):
@@ -119,15 +112,7 @@ def test_a_stock_loader_does_too(columns):
         torch.testing.assert_close(p, q)
 
 
-def test_training_without_the_column_says_which_is_missing(columns):
-    x, y = columns
-    with pytest.raises(ValueError, match=r"MultiIPW needs the label column 'propensity'; got 'click', 'conversion'"):
-        CVRTrainer(model(), n_epoch=1, model_path=None).fit(TensorLoader(x, {n: y[n] for n in ("click", "conversion")}))
-
-
 def test_a_propensity_outside_its_range_is_refused(columns):
     x, y = columns
-    with pytest.raises(
-        ValueError, match=r"'propensity' must hold probabilities of a click; 1 of 300 rows .*holds 1\.5"
-    ):
+    with pytest.raises(ValueError, match=r"'propensity' must hold probabilities of a click; 1 of 300 rows .* 1\.5"):
         TensorLoader(x, {**y, "propensity": np.append(y["propensity"][1:], 1.5)})

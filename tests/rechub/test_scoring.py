@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -227,20 +226,6 @@ def test_evaluating_the_test_part_gives_the_metrics_of_the_run(shop, shop_run, t
     assert {key: pytest.approx(support, rel=1e-5) for key, support in found.items()} == kept["support"]
     assert report.values == pytest.approx(kept["values"], rel=1e-5)
     assert (done.rows, sum(rows)) == (len(test), len(test))
-
-
-def test_predictions_written_and_read_back_give_the_metrics_of_the_run(shop, shop_run, tmp_path):
-    from sklearn.metrics import roc_auc_score
-
-    config = resolve(load_yaml(shop_run / "config.yaml"))
-    *_, test = split(load_log(config), ratios=(0.7, 0.1, 0.2), seed=config["seed"])
-    predict(shop_run, write_table(test, tmp_path / "test.csv"), tmp_path / "scored.csv")
-    scored = pd.read_csv(tmp_path / "scored.csv")
-    clicked = scored[scored["click"] == 1]
-    kept = RunFolder.open(shop_run).read_json("metrics.json")["values"]
-    assert roc_auc_score(scored["truth"], scored["p_cvr"]) == pytest.approx(kept["cvr/oracle/auc"], abs=1e-6)
-    assert roc_auc_score(clicked["conversion"], clicked["p_cvr"]) == pytest.approx(kept["cvr/click/auc"], abs=1e-6)
-    assert roc_auc_score(scored["click"], scored["p_ctr"]) == pytest.approx(kept["ctr/entire/auc"], abs=1e-6)
 
 
 def test_labels_are_checked_over_the_whole_log(shop_frame, shop_run, tmp_path):

@@ -100,21 +100,6 @@ def test_training_gives_equal_losses_and_equal_weights(fused, pair, stock_loader
         torch.testing.assert_close(value, expected[key], rtol=1e-9, atol=1e-9, msg=key)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_every_step_has_an_equal_loss(fused, pair, stock_loader, capfd):
-    both = pair(seed=1)
-    params = {"lr": 1e-2, "weight_decay": 1e-3}
-    stock = stock_trainer(both.stock, optimizer_params=params)
-    ours = CVRTrainer(both.ours, optimizer_params={**params, "fused": fused}, model_path=None, progress=False)
-    batches = list(stock_loader(both.x, both.columns, 40))
-    assert len(batches) >= 10
-    for batch in batches:
-        _, ctr, ctcvr = stock.train_one_epoch([batch])
-        losses = ours.train_one_epoch([batch])
-        assert losses == {"ctr": pytest.approx(ctr, rel=1e-9), "ctcvr": pytest.approx(ctcvr, rel=1e-9)}
-    capfd.readouterr()
-
-
 def test_the_regularised_loss_is_the_stock_one(pair, stock_loader, capfd):
     both = pair(seed=2)
     options = {

@@ -8,33 +8,19 @@ import json
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch_rechub.basic.features import SparseFeature
-from torch_rechub.basic.loss_func import RegularizationLoss
 from torch_rechub.basic.tracking import BaseLogger
 from torch_rechub.models.multi_task import ESMM as StockESMM
 
 from cvr_plugins import Labels
-from cvr_plugins.rechub import CVRTrainer, Naive, TrainingError
-
-
-@pytest.fixture
-def trainer(build):
-    def make(model=None, **options):
-        options = {"n_epoch": 4, "model_path": None, "progress": False, **options}
-        return CVRTrainer(build() if model is None else model, **options)
-
-    return make
-
+from cvr_plugins.rechub import CVRTrainer, IdeFN, Naive, TrainingError
 
 OPTIMIZERS = [
     (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
     (torch.optim.Adam, {"lr": 0.01, "amsgrad": True}),
     (torch.optim.Adam, {"lr": 0.01, "fused": False}),
-    (torch.optim.Adam, {"lr": 0.01, "foreach": True}),
     (torch.optim.AdamW, {"lr": 0.01}),
-    (torch.optim.Adagrad, {"lr": 0.05}),
-    (torch.optim.RMSprop, {"lr": 0.01}),
     (functools.partial(torch.optim.NAdam, lr=0.01), {}),
 ]
 
@@ -59,7 +45,7 @@ def test_any_torch_optimizer_trains(make, params, build, loader, trainer):
 
 
 def test_the_defaults_are_torch_rechubs_adam_fused(trainer):
-    made = trainer()
+    made = trainer(optimizer_params=None)
     assert made.optimizer is made.loop.optimizers[0]
     assert type(made.optimizer) is torch.optim.Adam
     group = made.optimizer.param_groups[0]
@@ -78,52 +64,24 @@ def rates(history):
     return [record.learning_rate for record in history.records]
 
 
-EPOCHWISE = [
-    (StepLR, {"step_size": 2, "gamma": 0.1}, [1.0, 1.0, 0.1, 0.1]),
-    (ExponentialLR, {"gamma": 0.5}, [1.0, 0.5, 0.25, 0.125]),
-    (CosineAnnealingLR, {"T_max": 2}, [1.0, 0.5, 0.0, 0.5]),
-]
-
-
-@pytest.mark.parametrize(("make", "params", "expected"), EPOCHWISE)
-def test_schedulers_step_once_per_epoch(make, params, expected, trainer, loader):
-    made = trainer(
-        optimizer_params={"lr": 1.0}, optimizer_fn=torch.optim.SGD, scheduler_fn=make, scheduler_params=params
-    )
-    assert rates(made.fit(loader())) == pytest.approx(expected)
+def test_schedulers_step_once_per_epoch(trainer, loader):
+    made = trainer(n_epoch=4, scheduler_fn=StepLR, scheduler_params={"step_size": 2, "gamma": 0.1})
+    assert rates(made.fit(loader())) == pytest.approx([0.01, 0.01, 0.001, 0.001])
     assert made.scheduler is made.loop.schedulers[0]
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
 def test_schedulers_may_step_once_per_batch(trainer, loader):
     params = {"max_lr": 1.0, "total_steps": 20, "anneal_strategy": "linear"}
-    made = trainer(
-        optimizer_params={"lr": 0.1}, scheduler_fn=OneCycleLR, scheduler_params=params, scheduler_interval="batch"
-    )
+    made = trainer(n_epoch=4, scheduler_fn=OneCycleLR, scheduler_params=params, scheduler_interval="batch")
     found = rates(made.fit(loader()))
-    reference = OneCycleLR(torch.optim.Adam([torch.zeros(1)], lr=0.1), **params)
+    reference = OneCycleLR(torch.optim.Adam([torch.zeros(1)], lr=0.01), **params)
     expected = []
     for _ in range(20):
         reference.optimizer.step()
         reference.step()
         expected.append(reference.get_last_lr()[0])
     assert found == pytest.approx(expected[4::5])
-
-
-def test_regularization_is_the_parents(build, loader, trainer):
-    strengths = {"embedding_l1": 1e-3, "embedding_l2": 2e-3, "dense_l1": 3e-3, "dense_l2": 4e-3}
-    model, plain = build(Naive), build(Naive)
-    made = trainer(model, n_epoch=1, regularization_params=strengths, optimizer_fn=torch.optim.SGD)
-    made.fit(loader())
-    optimizer = torch.optim.SGD(plain.parameters(), lr=1e-3, weight_decay=1e-5)
-    parents = RegularizationLoss(**strengths)
-    plain.train()
-    for x, ys in loader():
-        optimizer.zero_grad()
-        (sum(plain.loss_terms(x, Labels(ys[:, 0], ys[:, 1])).values()) + parents(plain)).backward()
-        optimizer.step()
-    for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(found, expected)
 
 
 def test_regularization_sums_over_tables_and_dense_weights_but_not_normalisation(trainer, build):
@@ -151,37 +109,36 @@ class Recorder(BaseLogger):
         self.finished += 1
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_loggers_get_every_term_and_metric(several, trainer, loader):
-    loggers = [Recorder(), Recorder()] if several else [Recorder()]
-    made = trainer(n_epoch=2, model_logger=loggers if several else loggers[0], metrics=["auc", "gauc"])
+def test_loggers_get_every_term_and_metric(trainer, loader):
+    loggers = [Recorder(), Recorder()]
+    made = trainer(n_epoch=2, model_logger=loggers, metrics=["auc", "gauc"])
     history = made.fit(loader(), loader(seed=1))
     for each in loggers:
-        assert each.params == [{"n_epoch": 2, "learning_rate": 1e-3, "valid_metric": "cvr/click/auc"}]
+        assert each.params == [{"n_epoch": 2, "learning_rate": 0.01, "valid_metric": "cvr/click/auc"}]
         assert each.finished == 1
         assert [step for step, _ in each.steps] == [0, 1]
         for record, (_, logged) in zip(history.records, each.steps, strict=True):
-            assert logged == {
-                "train/ctr": record.losses["ctr"],
-                "train/ctcvr": record.losses["ctcvr"],
-                "val/ctr/entire/auc": record.metrics["ctr/entire/auc"],
-                "val/cvr/click/auc": record.metrics["cvr/click/auc"],
-                "val/cvr/entire/auc": record.metrics["cvr/entire/auc"],
-                "val/ctcvr/entire/auc": record.metrics["ctcvr/entire/auc"],
-                "learning_rate": 1e-3,
-            }
+            losses = {f"train/{name}": value for name, value in record.losses.items()}
+            metrics = {f"val/{key}": value for key, value in record.metrics.items() if key.endswith("/auc")}
+            assert logged == {**losses, **metrics, "learning_rate": 0.01}
+            assert (len(losses), len(metrics)) == (2, 4)
             assert json.dumps(logged)
 
 
-@pytest.mark.parametrize("failing", ["log_metrics", "log_hyperparams"])
-def test_loggers_are_finished_when_training_fails(failing, trainer, loader):
+def test_what_an_objective_says_of_its_state_reaches_history_and_logger(trainer, build, loader):
+    logged = Recorder()
+    made = trainer(build(IdeFN, memory_size=8), n_epoch=2, model_logger=logged)
+    last = made.fit(loader(shuffle=True)).records[-1].diagnostics
+    assert last["memory/size"] == 8
+    assert 0 < last["memory/fill"] <= 8
+    assert logged.steps[-1][1]["state/memory/fill"] == last["memory/fill"]
+
+
+def test_loggers_are_finished_when_training_fails(trainer, loader):
     class Failing(Recorder):
-        pass
+        def log_metrics(self, metrics, step=None):
+            raise ZeroDivisionError
 
-    def fail(self, *_, **__):
-        raise ZeroDivisionError
-
-    setattr(Failing, failing, fail)
     loggers = [Recorder(), Failing()]
     with pytest.raises(ZeroDivisionError):
         trainer(model_logger=loggers).fit(loader())
@@ -195,10 +152,7 @@ def test_metrics_may_be_chosen(trainer, loader):
 
 
 REFUSED = [
-    (
-        {"task_types": ["classification"] * 2},
-        r"for each of cvr, ctr, ctcvr: .* got \['classification', 'c",
-    ),
+    ({"task_types": ["classification"] * 2}, "for each of cvr, ctr, ctcvr"),
     ({"task_types": ["regression"] * 3}, "CVR tasks are probabilities; got .*'regression'"),
     ({"adaptive_params": {"method": "uwl"}}, "adaptive_params weighs torch-rechub's losses per column"),
     ({"gpus": [1, 2]}, r"gpus \(nn.DataParallel\) would split the batch .* use device='cuda:1'"),
@@ -206,39 +160,17 @@ REFUSED = [
     ({"earlystop_patience": 0.5}, "earlystop_patience must be a whole number of at least 1; got 0.5"),
     ({"scheduler_interval": "step"}, "scheduler_interval must be .*'epoch'.*'batch'; got 'step'"),
     ({"model_path": "no/such/folder"}, "model_path must be an existing folder, .* got 'no/such/folder'. Create it"),
-    ({"device": "cuda:99"}, "The device 'cuda:99' cannot be used here: "),
     ({"device": "gpu"}, "The device 'gpu' cannot be used here: "),
     ({"optimizer_params": {"learning_rate": 1}}, "optimiser does not take the optimizer_params .*'learning_rate'"),
     ({"optimizer_params": {"lr": -1.0}}, "Invalid learning rate"),
     ({"optimizer_fn": torch.optim.LBFGS, "optimizer_params": {"lr": 1.0}}, "LBFGS evaluates the loss several times"),
-    (
-        {"scheduler_fn": StepLR, "scheduler_params": {"size": 1}},
-        r"scheduler does not take the .*'size'",
-    ),
-    ({"scheduler_fn": StepLR}, r"scheduler does not take the scheduler_params \{\}"),
-    (
-        {"scheduler_fn": ReduceLROnPlateau, "scheduler_params": {"mode": "min"}},
-        "mode='min', but the better direction of 'cvr/click/auc' is 'max'",
-    ),
+    ({"scheduler_fn": StepLR, "scheduler_params": {"size": 1}}, r"scheduler does not take the .*'size'"),
     ({"scheduler_fn": functools.partial(ReduceLROnPlateau, patience=2)}, "has mode='min', but the better direction of"),
     ({"scheduler_fn": ReduceLROnPlateau, "scheduler_interval": "batch"}, "it needs scheduler_interval='epoch'"),
-    (
-        {"regularization_params": {"embed_l2": 1.0}},
-        "Unknown key 'embed_l2' in regularization_params. Did you",
-    ),
-    (
-        {"regularization_params": {"dense_l2": -1.0}},
-        r"\['dense_l2'\] must be a finite number of at least 0; got -1.0",
-    ),
-    ({"valid_metric": "cvr/auc"}, "must have the form task/space/metric"),
-    ({"valid_metric": "cvr/clicks/auc"}, "'clicks'.*click"),
-    ({"valid_metric": "cvr/click/aucc"}, "'aucc'.*auc"),
+    ({"regularization_params": {"embed_l2": 1.0}}, "Unknown key 'embed_l2' in regularization_params. Did you"),
+    ({"regularization_params": {"dense_l2": -1.0}}, r"\['dense_l2'\] must be a finite number of at least 0; got -1.0"),
     ({"valid_metric": "ctavr/entire/auc"}, "of a task this model does not predict; it predicts cvr, ctr, ctcvr"),
-    ({"valid_metric": "cvr/click/calibration"}, "is best at 1"),
-    (
-        {"valid_metric": "cvr/click/auc", "earlystop_taskid": 0},
-        "Give either valid_metric or earlystop_taskid",
-    ),
+    ({"valid_metric": "cvr/click/auc", "earlystop_taskid": 0}, "Give either valid_metric or earlystop_taskid"),
     ({"earlystop_taskid": 3}, r"earlystop_taskid must be the index of one of \['cvr', 'ctr', 'ctcvr'\]; got 3"),
     ({"earlystop_mode": "min"}, "earlystop_mode='min' contradicts 'cvr/click/auc', whose better direction is 'max'"),
     ({"metrics": ["auc", "precison@10%"]}, "precison"),
@@ -262,39 +194,23 @@ def test_models_of_torch_rechub_itself_are_referred_to_its_trainer():
         CVRTrainer(stock)
 
 
-def one_class(loader):
-    data = loader(64, seed=1)
-    data._labels[:, 0] = 1
-    return data
-
-
-def no_conversion(loader):
-    data = loader(64, seed=1)
-    data._labels[:, 1] = 0
-    return data
-
-
 UNDEFINED = [
-    (
-        "ctr/entire/auc",
-        one_class,
-        "ctr/entire/auc is undefined on the validation data of 64 rows: it needs labels",
-    ),
-    ("cvr/click/auc", no_conversion, "cvr/click/auc is undefined on the validation data of 64 rows"),
+    ("ctr/entire/auc", 0, "ctr/entire/auc is undefined on the validation data of 64 rows: it needs labels"),
+    ("cvr/click/auc", 1, "cvr/click/auc is undefined on the validation data of 64 rows"),
     ("cvr/oracle/auc", None, "cvr/oracle/auc needs the label column 'counterfactual'; .* have click, conversion"),
     ("ctr/entire/gauc", None, "ctr/entire/gauc needs the user of each row: give a TensorLoader with groups"),
 ]
 
 
-@pytest.mark.parametrize(("metric", "make", "message"), UNDEFINED)
-def test_an_undefined_validation_metric_is_an_error_before_training(metric, make, message, trainer, loader):
-    epochs = []
-    made = trainer(valid_metric=metric, on_epoch=epochs.append)
-    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+@pytest.mark.parametrize(("metric", "constant", "message"), UNDEFINED)
+def test_an_undefined_validation_metric_is_an_error_before_training(metric, constant, message, trainer, loader):
+    made = trainer(valid_metric=metric)
+    made.loop.train_epoch = lambda *_: pytest.fail("it was trained")
+    valid = loader(64, seed=1)
+    if constant is not None:
+        valid._labels[:, constant] = 1 - constant
     with pytest.raises(TrainingError, match=message):
-        made.fit(loader(), loader(64, seed=1) if make is None else make(loader))
-    assert not epochs
-    assert all(torch.equal(value, before[name]) for name, value in made.model.state_dict().items())
+        made.fit(loader(), valid)
 
 
 def test_an_undefined_validation_metric_of_a_stock_loader_shows_after_an_epoch(trainer, loader, log, stock_loader):

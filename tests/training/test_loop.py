@@ -120,10 +120,9 @@ PHASES = [
 ]
 
 
-@pytest.mark.parametrize("architecture", ["towers", "shared_bottom"])
 @pytest.mark.parametrize(("phase", "parts"), PHASES, ids=[phase.name for phase, _ in PHASES])
-def test_a_phase_moves_what_it_declares_and_nothing_else(phase, parts, architecture):
-    model = model_of(only_phase(phase)(), architecture=architecture)
+def test_a_phase_moves_what_it_declares_and_nothing_else(phase, parts):
+    model = model_of(only_phase(phase)(), architecture="shared_bottom")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     loop_of(model).train_epoch(batches(), 0)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
@@ -306,8 +305,3 @@ REFUSED = [
 def test_what_training_cannot_go_on_from_names_the_method_and_its_plugin(objective, message):
     with pytest.raises(TrainingError, match=message):
         loop_of(model_of(objective), plugin="acme").train_epoch(batches(), 4)
-
-
-def test_a_phase_of_an_unknown_head_is_an_error():
-    with pytest.raises(ValueError, match=r"phase 'first' trains the head 'cvt'; the heads are ctr, cvr"):
-        loop_of(model_of(only_phase(Phase("first", trains=("cvt",)))()))

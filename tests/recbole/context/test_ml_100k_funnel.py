@@ -1,4 +1,4 @@
-"""Whole runs on ml-100k-funnel: figures in the bands that torch-rechub's runs of the same settings fall in."""
+"""A whole run on ml-100k-funnel: figures in the bands that torch-rechub's runs of the same settings fall in."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ BANDS = {
 }
 
 
-@pytest.mark.parametrize("method", ["ESMM", "Naive"])
-def test_a_run_ends_where_torch_rechubs_does(method, tmp_path):
+def test_a_run_ends_where_torch_rechubs_does(tmp_path):
     keys = atomic_folder("ml-100k-funnel", tmp_path).keys
     given = {**keys, **SETTINGS, "metrics": METRICS, "checkpoint_dir": str(tmp_path / "saved")}
-    config = Config(method, config_dict=given)
+    config = Config("ESMM", config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     train, valid, test = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
@@ -38,5 +37,5 @@ def test_a_run_ends_where_torch_rechubs_does(method, tmp_path):
         assert low <= found[f"{space}/auc"] <= high, (space, found)
     assert score > 0.66
     assert 5 <= len(trainer.history.records) <= 50
-    # Trained where users click what they like, both predict too much for all exposures; ESMM far less so.
-    assert (1.1 if method == "ESMM" else 1.5) < found["cvr/oracle/calibration"] < 2.5
+    # Trained where users click what they like, it predicts too much for all exposures.
+    assert 1.1 < found["cvr/oracle/calibration"] < 2.5

@@ -140,19 +140,13 @@ def test_the_best_epochs_model_is_evaluated_though_its_parameters_were_replaced_
         torch.testing.assert_close(value, shapes[0][name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("key", "bigger"),
-    [
-        *(("cvr/click/auc", True), ("cvr/entire/gauc", True), ("ctr/entire/f1@5%", True), ("AUC", True)),
-        *(("ctcvr/entire/log_loss", False), ("cvr/oracle/ece", False), ("LogLoss", False)),
-    ],
-)
+@pytest.mark.parametrize(("key", "bigger"), [("cvr/entire/gauc", True), ("AUC", True), ("cvr/oracle/ece", False)])
 def test_early_stopping_follows_any_metric_in_its_direction(key, bigger, prepare):
     run = prepare(models.ESMM, epochs=12, stopping_step=1, valid_metric=key, learning_rate=0.1)
     score, best = run.trainer.fit(run.train, run.valid)
     values = [record.value for record in run.trainer.history.records]
     assert score == (max if bigger else min)(values) == best[key.lower()]
-    assert len(values) < 12 or "f1" in key, "it stopped (a rounded F1 has ties, which RecBole takes for better)"
+    assert len(values) < 12, "it stopped"
     assert run.trainer.evaluate(run.valid)[key.lower()] == score, "and evaluates the best epoch"
 
 
@@ -175,12 +169,6 @@ def test_epochs_of_a_first_stage_are_neither_best_nor_waited_for(values, best, p
         torch.testing.assert_close(value, states[best][name], rtol=0, atol=0)
     told = any("training ended in its first stage" in record.getMessage() for record in caplog.records)
     assert told == (len(values) == 2)
-
-
-def test_a_watched_metric_is_reported_though_metrics_does_not_name_it(prepare):
-    run = prepare(models.ESMM, epochs=1, metrics=["ctr/entire/auc"])
-    _, best = run.trainer.fit(run.train, run.valid)
-    assert list(best) == ["ctr/entire/auc", "cvr/click/auc"]
 
 
 WEIGHTED = {"weighting": "dtp", "update_every": 7}
