@@ -71,7 +71,7 @@ def run(
         result = _run_recbole.run(paths, keys, out=out, resume=resume, on_epoch=on_epoch)
         return _tell(result, as_json, goes_on=f"'cvr-plugins run --resume {result.folder}' goes on.")
     if resume is not None:
-        raise ConfigError("--resume goes on with runs of RecBole models only; leave it out.")
+        raise ConfigError("--resume goes on with runs made in RecBole only (--framework recbole); leave it out.")
     config = resolve(*({k: v for k, v in layer.items() if k != "framework"} for layer in (*layers.values(), keys)))
 
     from cvr_plugins.rechub.runner import run as run_method

@@ -89,7 +89,7 @@ def test_a_method_is_for_torch_rechub_unless_recbole_is_asked_for(tmp_path, caps
     assert values[0] == values[1]
     assert "cvr     cvr     cvr" in capsys.readouterr().out
     assert run(["run", "--resume", "one"]) == 2
-    assert "--resume goes on with runs of RecBole models only" in capsys.readouterr().err
+    assert "--resume goes on with runs made in RecBole only" in capsys.readouterr().err
 
 
 def test_our_sequential_models_are_recboles(tmp_path, capsys):
