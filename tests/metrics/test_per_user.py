@@ -59,15 +59,6 @@ def test_ties_are_taken_in_expectation_over_every_order(k):
     assert ours == pytest.approx(np.mean(found, axis=0))
 
 
-def test_the_order_of_rows_and_the_scale_of_scores_do_not_matter():
-    rng = np.random.default_rng(1)
-    groups, labels, scores = rng.integers(0, 9, 200), rng.integers(0, 2, 200), rng.normal(size=200).round(1)
-    order = rng.permutation(200)
-    for function in (m.user_ndcg, m.user_recall):
-        value = function(labels, scores, groups, 5)
-        assert function(labels[order], scores[order] * 3 - 1, groups[order], 5) == pytest.approx(value, rel=1e-12)
-
-
 def test_undefined_is_none():
     for function in (m.user_ndcg, m.user_recall):
         assert function([0, 0], [1.0, 2.0], ["a", "b"], 3) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from fractions import Fraction
 
 import numpy as np
@@ -66,14 +65,6 @@ def test_top_by_hand() -> None:
     assert recall_at_top(labels, scores, 100) == 1.0
 
 
-def test_ties_at_the_cut_count_by_their_expected_value() -> None:
-    # k = 2: the 9 is in, one of the three 5s (two of them positive) fills the second place: 1/3 * 2 hits expected
-    labels, scores = [0, 1, 1, 0, 1], [9, 5, 5, 5, 1]
-    assert precision_at_top(labels, scores, 40) == 1 / 3
-    assert recall_at_top(labels, scores, 40) == 2 / 9
-    assert f1_at_top(labels, scores, 40) == float(Fraction(4, 15))
-
-
 @given(rows_of(st.integers(0, 2).map(float)).filter(lambda rows: len(rows) <= 6), st.sampled_from([1, 20, 50, 70, 100]))
 @settings(max_examples=60, deadline=None)
 def test_top_is_the_mean_over_all_ways_to_break_ties(rows: list[tuple[int, float]], percent: int) -> None:
@@ -120,7 +111,7 @@ def test_counts_beyond_32_bits_do_not_overflow() -> None:
 
 
 @given(tied_rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_auc_counts_pairs(rows: list[tuple[int, float]]) -> None:
     labels, scores = columns(rows)
     with np.errstate(over="ignore"):
@@ -130,36 +121,8 @@ def test_auc_counts_pairs(rows: list[tuple[int, float]]) -> None:
         assert auc(label, column) == auc_by_pairs(label, column)
 
 
-@given(tied_rows, st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
-def test_no_ranking_metric_depends_on_the_order_of_rows(rows: list[tuple[int, float]], seed: int) -> None:
-    shuffled = random.Random(seed).sample(rows, len(rows))
-    for metric in RANKING.values():
-        assert metric(*columns(rows)) == metric(*columns(shuffled))
-
-
-@given(rows_of(st.integers(-1000, 1000).map(float)))
-@settings(max_examples=60, deadline=None)
-def test_increasing_transforms_change_no_ranking_metric(rows: list[tuple[int, float]]) -> None:
-    labels, scores = columns(rows)
-    for transformed in (scores / 3 - 7, scores**3, np.tanh(scores / 1000), scores * 1e300):
-        for metric in RANKING.values():
-            assert metric(labels, transformed) == metric(labels, scores)
-
-
-@given(tied_rows)
-@settings(max_examples=60, deadline=None)
-def test_auc_of_reversed_scores_or_labels_is_the_complement(rows: list[tuple[int, float]]) -> None:
-    labels, scores = columns(rows)
-    value = auc(labels, scores)
-    if value is not None:
-        assert auc(labels, -scores) == pytest.approx(1 - value, abs=1e-15)
-        assert auc(1 - labels, scores) == pytest.approx(1 - value, abs=1e-15)
-        assert ks(labels, -scores) == ks(labels, scores) == ks(1 - labels, scores)
-
-
 @given(st.lists(finite32, min_size=2, max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_codes_of_float32_have_the_order_of_the_floats(scores: list[float]) -> None:
     column = np.array([*scores, 0.0, -0.0, 1e-45, -1e-45, 3.4e38, -3.4e38], np.float32)
     codes = order_codes(column)
@@ -167,12 +130,6 @@ def test_codes_of_float32_have_the_order_of_the_floats(scores: list[float]) -> N
     assert codes.max() < 2**32
     np.testing.assert_array_equal(codes[:, None] < codes, column[:, None] < column)
     np.testing.assert_array_equal(codes[:, None] == codes, column[:, None] == column)
-
-
-def test_negative_zero_ties_with_zero() -> None:
-    for dtype in (np.float32, np.float64):
-        assert auc([1, 0], np.array([0.0, -0.0], dtype)) == 0.5
-        assert auc([1, 0, 0], np.array([-0.0, 0.0, -0.1], dtype)) == 0.75
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from cvr_plugins.metrics import (
     ReliabilityCurve,
     Scored,
     evaluate,
-    expected_calibration_error,
     reliability,
     reliability_curve,
 )
@@ -38,26 +37,10 @@ def test_agrees_with_scikit_learn(strategy, dtype):
     np.testing.assert_allclose(curve.predicted, predicted, rtol=1e-12)
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
-def test_its_gaps_add_up_to_the_calibration_error(strategy):
-    generator = np.random.default_rng(1)
-    probabilities, labels = generator.choice([0.1, 0.2, 0.7, 0.9], 500), generator.integers(0, 2, 500)
-    curve = reliability_curve(labels, probabilities, bins=7, strategy=strategy)
-    gaps = np.abs(np.subtract(curve.predicted, curve.observed)) * curve.rows / 500
-    assert gaps.sum() == pytest.approx(expected_calibration_error(labels, probabilities, 7, strategy), rel=1e-12)
-    assert sum(curve.rows) == 500
-
-
 def test_constant_predictions_are_one_bin_without_spread_and_no_rows_none():
     curve = reliability_curve([0, 1, 1, 0], [0.3] * 4)
     assert (curve.predicted, curve.observed, curve.rows, curve.spread) == ((pytest.approx(0.3),), (0.5,), (4,), 0.0)
     assert reliability_curve([], []) == ReliabilityCurve((), (), (), 0.0)
-
-
-@pytest.mark.parametrize(("options", "message"), [({"bins": 0}, "bins must be"), ({"strategy": "even"}, "strategy")])
-def test_wrong_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        reliability_curve([], [], **options)
 
 
 def test_every_scored_task_and_space_has_a_curve_of_its_own_rows():
