@@ -12,7 +12,7 @@ from torch import Tensor
 from cvr_plugins.assembly import Assembly, assemble, options_of
 from cvr_plugins.contracts import Method
 from cvr_plugins.model import CVRModel
-from cvr_plugins.testing._log import Batch, Encoder, simulate
+from cvr_plugins.testing._log import Batch, new_encoder, simulate
 from cvr_plugins.testing._training import Trainer
 
 BATCH = 64
@@ -60,7 +60,7 @@ class Case:
 def new_model(assembly: Assembly, seed: int = 0) -> CVRModel:
     """Build a model on the simulated features, its weights drawn from `seed`."""
     seeded(seed)
-    encoder = Encoder()
+    encoder = new_encoder()
     return CVRModel(encoder, *assembly.build(encoder.layout))
 
 

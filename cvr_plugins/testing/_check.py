@@ -27,9 +27,24 @@ _TORCH = str(Path(torch.__file__).parent)
 class Problem(Exception):
     """What a check expected, and what it found instead."""
 
-    def __init__(self, *, expected: str, found: str) -> None:
+    def __init__(self, expected: str, found: str) -> None:
         super().__init__(found)
         self.expected, self.found = expected, found
+
+
+def require(holds: object, expected: str, found: str) -> None:
+    """Raise Problem unless something holds."""
+    if not holds:
+        raise Problem(expected, found)
+
+
+@contextmanager
+def expecting(expected: str, errors: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
+    """Make a Problem of one of these errors, raised by the method in the block."""
+    try:
+        yield
+    except errors as error:
+        raise Problem(expected, one_line(error)) from error
 
 
 @dataclass(frozen=True)
@@ -107,20 +122,12 @@ class Definition:
         except Problem as raised:
             problem, error = raised, raised.__cause__
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a method raises is its failure
-            problem, error = Problem(expected="no error", found=one_line(raised)), raised
+            problem, error = Problem("no error", one_line(raised)), raised
         seconds = time.perf_counter() - start
         if problem is None:
             return CheckResult(self.name, self.description, "passed", seconds=seconds)
-        return CheckResult(
-            self.name,
-            self.description,
-            "failed",
-            problem.expected,
-            problem.found,
-            self.cause,
-            seconds,
-            error,
-        )
+        said = (problem.expected, problem.found, self.cause)
+        return CheckResult(self.name, self.description, "failed", *said, seconds, error)
 
 
 def check(

@@ -49,9 +49,8 @@ def _require_sound(case: Case, names: dict[str, str], what: str) -> None:
     fault = _fault(case.method, names, case.own())
     # With a part on which nothing runs it is not this method's fault.
     if fault is not None and _fault(_PLAIN, names, {}) is None:
-        raise Problem(
-            expected=f"{what} to be accepted, or refused with a ValueError when it is built", found=one_line(fault)
-        ) from fault
+        expected = f"{what} to be accepted, or refused with a ValueError when it is built"
+        raise Problem(expected, one_line(fault)) from fault
 
 
 def _fault(method: Method, names: dict[str, str], options: dict[str, Any]) -> Exception | None:

@@ -14,7 +14,7 @@ from cvr_plugins.contracts import API_VERSION, Architecture, Labels, Objective, 
 from cvr_plugins.metrics import TASKS
 from cvr_plugins.plugins import registry
 from cvr_plugins.testing._case import PARTS, Case, new_model, training_batch
-from cvr_plugins.testing._check import Problem, check, one_line
+from cvr_plugins.testing._check import Problem, check, expecting, require
 
 NO_SUCH_OPTION = "no_such_option_of_any_method"
 
@@ -27,25 +27,21 @@ NO_SUCH_OPTION = "no_such_option_of_any_method"
 def metadata(case: Case) -> None:
     """Texts, the contracts' version, and the names in `defaults`."""
     method = case.method
-    if not method.summary.strip() or "\n" in method.summary.strip():
-        raise Problem(expected="a summary of one line, which lists of methods show", found=repr(method.summary))
-    if not method.reference.strip():
-        raise Problem(
-            expected="a reference: authors, title, venue, year, URL (of something unpublished, who and when)",
-            found=repr(method.reference),
-        )
-    if method.api > API_VERSION:
-        raise Problem(expected=f"a version of the contracts up to {API_VERSION}", found=f"api={method.api}")
+    one_line = method.summary.strip() and "\n" not in method.summary.strip()
+    require(one_line, "a summary of one line, which lists of methods show", repr(method.summary))
+    reference = "a reference: authors, title, venue, year, URL (of something unpublished, who and when)"
+    require(method.reference.strip(), reference, repr(method.reference))
+    require(method.api <= API_VERSION, f"a version of the contracts up to {API_VERSION}", f"api={method.api}")
     parts: list[Callable[..., Any]] = [method.objective]
     parts += [entry.value for kind in PARTS for entry in registry().entries(kind)]
     taken = {name for part in parts for name in options_of(part)}
     for name in method.defaults:
-        if name not in taken and not name.endswith(HEAD_SUFFIX):
-            raise Problem(
-                expected="each of Method.defaults to be an option of the objective or of a registered architecture, "
-                "backbone or weighting",
-                found=f"{name!r}, which none of them takes",
-            )
+        require(
+            name in taken or name.endswith(HEAD_SUFFIX),
+            "each of Method.defaults to be an option of the objective or of a registered architecture, backbone or "
+            "weighting",
+            f"{name!r}, which none of them takes",
+        )
 
 
 @check(
@@ -58,19 +54,17 @@ def construction(case: Case) -> None:
     """Build objective and architecture."""
     assembly = case.assembly()
     made = case.method.objective(**assembly.objective.options)
-    if not isinstance(made, Objective):
-        raise Problem(expected="Method.objective to make a cvr_plugins.Objective", found=f"a {type(made).__name__}")
-    if "_parameters" not in vars(made):
-        raise Problem(expected="the objective's __init__ to call super().__init__()", found="it does not")
+    is_objective = isinstance(made, Objective)
+    require(is_objective, "Method.objective to make a cvr_plugins.Objective", f"a {type(made).__name__}")
+    require("_parameters" in vars(made), "the objective's __init__ to call super().__init__()", "it does not")
     heads = made.heads
-    if not isinstance(heads, tuple) or not heads or not all(isinstance(h, str) and h.isidentifier() for h in heads):
-        raise Problem(expected="heads to be a tuple of names that are Python identifiers", found=repr(heads))
-    if len(set(heads)) != len(heads):
-        raise Problem(expected="heads that differ", found=repr(heads))
+    named = isinstance(heads, tuple) and heads and all(isinstance(h, str) and h.isidentifier() for h in heads)
+    require(named, "heads to be a tuple of names that are Python identifiers", repr(heads))
+    require(len(set(heads)) == len(heads), "heads that differ", repr(heads))
     model = new_model(assembly)
     logits = model.outputs(training_batch(0).x).logits
-    if not isinstance(model.architecture, Architecture) or set(logits) != set(heads):
-        raise Problem(expected=f"an Architecture with logits of {', '.join(heads)}", found=", ".join(logits))
+    complete = isinstance(model.architecture, Architecture) and set(logits) == set(heads)
+    require(complete, f"an Architecture with logits of {', '.join(heads)}", ", ".join(logits))
 
 
 @check(
@@ -84,42 +78,32 @@ def options(case: Case) -> None:
     """Signature, docstring, explicit defaults, an unknown name."""
     objective = case.method.objective
     for name, parameter in inspect.signature(objective).parameters.items():
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            raise Problem(
-                expected="every parameter of the objective to stand behind a `*`, which makes it an option",
-                found=f"{name!r} is positional, so that no configuration can set it",
-            )
+        require(
+            parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD),
+            "every parameter of the objective to stand behind a `*`, which makes it an option",
+            f"{name!r} is positional, so that no configuration can set it",
+        )
     assembly = case.assembly()
     parts = assembly.accepted
     if case.model().weighting is None:
         # A method's own weighting gives way, options and all, where its other options leave one loss alone.
         parts.pop("weighting", None)
-    text = documentation(objective)
     for name in parts["objective"]:
-        if not re.search(rf"\b{re.escape(name)}\b", text):
-            raise Problem(
-                expected="the objective's docstring, which `cvr-plugins show` prints, to explain every option",
-                found=f"nothing about {name!r}",
-            )
+        explained = "the objective's docstring, which `cvr-plugins show` prints, to explain every option"
+        require(_explains(objective, name), explained, f"nothing about {name!r}")
     for accepted in parts.values():
         for name, parameter in accepted.items():
             if parameter.default is inspect.Parameter.empty or name in case.options:
                 continue
-            try:
+            accepted_when_given = f"{name}={parameter.default!r}, its default, to be accepted when it is given"
+            with expecting(accepted_when_given, (TypeError, ValueError)):
                 new_model(case.assembly(**{name: parameter.default}))
-            except (TypeError, ValueError) as error:
-                raise Problem(
-                    expected=f"{name}={parameter.default!r}, its default, to be accepted when it is given",
-                    found=one_line(error),
-                ) from error
     try:
         objective(**assembly.objective.options, **{NO_SUCH_OPTION: 1})
     except (TypeError, ValueError):
         return
-    raise Problem(
-        expected=f"the objective to refuse the option {NO_SUCH_OPTION!r}",
-        found="it took it and said nothing, as it would a misspelt one",
-    )
+    took = "it took it and said nothing, as it would a misspelt one"
+    raise Problem(f"the objective to refuse the option {NO_SUCH_OPTION!r}", took)
 
 
 @check(
@@ -132,16 +116,12 @@ def tasks(case: Case) -> None:
     """Names of tasks."""
     objective = case.model().objective
     named = objective.tasks
-    if not isinstance(named, tuple) or len(set(named)) != len(named) or not all(isinstance(t, str) for t in named):
-        raise Problem(expected="tasks to be a tuple of names that differ", found=repr(named))
-    if not set(named) & set(TASKS):
-        raise Problem(expected=f"at least one of the tasks {', '.join(TASKS)}", found=repr(named))
+    differ = isinstance(named, tuple) and len(set(named)) == len(named) and all(isinstance(t, str) for t in named)
+    require(differ, "tasks to be a tuple of names that differ", repr(named))
+    require(set(named) & set(TASKS), f"at least one of the tasks {', '.join(TASKS)}", repr(named))
     for task in named:
-        if task not in TASKS and not re.search(rf"\b{re.escape(task)}\b", documentation(type(objective))):
-            raise Problem(
-                expected=f"a task among {', '.join(TASKS)}, or what it is in the objective's docstring",
-                found=repr(task),
-            )
+        known = f"a task among {', '.join(TASKS)}, or what it is in the objective's docstring"
+        require(task in TASKS or _explains(type(objective), task), known, repr(task))
 
 
 @check(
@@ -155,15 +135,13 @@ def labels(case: Case) -> None:
     model = case.model()
     known = [f.name for f in fields(Labels)]
     needs = model.objective.needs
-    if not isinstance(needs, tuple) or not set(needs) <= set(known):
-        raise Problem(expected=f"needs to be a tuple of labels among {', '.join(known)}", found=repr(needs))
+    are_labels = isinstance(needs, tuple) and set(needs) <= set(known)
+    require(are_labels, f"needs to be a tuple of labels among {', '.join(known)}", repr(needs))
     batch = training_batch(0)
     y = batch.y if "action" in needs else replace(batch.y, action=None)
     y = y if "propensity" in needs else replace(y, propensity=None)
-    try:
+    with expecting(f"a loss from the labels {', '.join(needs)} alone"):
         model.loss_terms(batch.x, y)
-    except Exception as error:
-        raise Problem(expected=f"a loss from the labels {', '.join(needs)} alone", found=one_line(error)) from error
 
 
 @check(
@@ -178,36 +156,34 @@ def phases(case: Case) -> None:
     batch = training_batch(0)
     terms, heads = list(model.loss_terms(batch.x, batch.y)), model.objective.heads
     declared = tuple(model.objective.phases)
-    if not declared or not all(isinstance(phase, Phase) for phase in declared):
-        raise Problem(expected="phases to be a tuple of at least one Phase", found=repr(declared))
+    are_phases = declared and all(isinstance(phase, Phase) for phase in declared)
+    require(are_phases, "phases to be a tuple of at least one Phase", repr(declared))
     names = [phase.name for phase in declared]
-    if len(set(names)) != len(names):
-        raise Problem(expected="phases of different names", found=repr(names))
+    require(len(set(names)) == len(names), "phases of different names", repr(names))
     for phase in declared:
         _known(f"the terms of phase {phase.name!r}", phase.terms, "loss terms", terms)
         _known(f"the heads that phase {phase.name!r} trains", phase.trains, "heads", heads)
-        if not model.parameters_for(phase):
-            raise Problem(expected=f"phase {phase.name!r} to move something", found="no parameter belongs to it")
+        moved = model.parameters_for(phase)
+        require(moved, f"phase {phase.name!r} to move something", "no parameter belongs to it")
     for term in terms:
-        if not any(phase.terms is None or term in phase.terms for phase in declared):
-            raise Problem(expected="every loss term in some phase", found=f"{term!r} is in none of {names}")
+        summed = any(phase.terms is None or term in phase.terms for phase in declared)
+        require(summed, "every loss term in some phase", f"{term!r} is in none of {names}")
     # A term of weight 0 may be absent, so that only those present can be held against `stops`.
     for term in terms:
         _known(f"the heads in stops[{term!r}]", model.objective.stops.get(term), "heads", heads)
 
 
-def documentation(objective: Callable[..., Any]) -> str:
-    """Return the docstring of an objective or of what makes it."""
+def _explains(objective: Callable[..., Any], name: str) -> bool:
+    """Whether the docstring of an objective, or of what makes it, has a word on `name`."""
     while isinstance(objective, functools.partial):
         objective = objective.func
-    return inspect.getdoc(objective) or ""
+    return re.search(rf"\b{re.escape(name)}\b", inspect.getdoc(objective) or "") is not None
 
 
 def _known(what: str, names: object, kind: str, known: Iterable[str]) -> None:
     if names is None:
         return
     if not isinstance(names, tuple):
-        raise Problem(expected=f"{what} to be a tuple of names", found=repr(names))
+        raise Problem(f"{what} to be a tuple of names", repr(names))
     unknown = [name for name in names if name not in known]
-    if unknown:
-        raise Problem(expected=f"{what} among the {kind} {', '.join(known)}", found=", ".join(map(repr, unknown)))
+    require(not unknown, f"{what} among the {kind} {', '.join(known)}", ", ".join(map(repr, unknown)))

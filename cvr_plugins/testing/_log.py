@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cvr_plugins.contracts import Labels, Layout
+from cvr_plugins.contracts import Labels
+from cvr_plugins.encoder import Encoder, Field, normal_table
 
 USERS, ITEMS, TAGS, TAGS_PER_ROW, WIDTH = 60, 40, 12, 3, 8
 
@@ -49,8 +50,7 @@ class Log:
 
     def batch(self, start: int, stop: int) -> Batch:
         """Return copies of the rows from `start` to before `stop`."""
-        x = {name: values[start:stop].clone() for name, values in self.x.items()}
-        return Batch(x, of_labels(self.y, lambda column: column[start:stop].clone()))
+        return take(Batch(self.x, self.y), torch.arange(start, stop))
 
 
 @functools.cache
@@ -82,23 +82,16 @@ def simulate(rows: int, seed: int) -> Log:
     return Log(x, Labels(click, conversion, action, propensity=ctr), counterfactual, truth)
 
 
-class Encoder(nn.Module):
-    """Embed the simulated features: two tokens, the mean over a padded sequence, and a dense value."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layout = Layout((WIDTH, WIDTH, WIDTH), dense=1, names=("user", "item", "tags"))
-        self.user, self.item = nn.Embedding(USERS, WIDTH), nn.Embedding(ITEMS, WIDTH)
-        self.tags = nn.Embedding(TAGS, WIDTH, padding_idx=0)
-        for table in (self.user, self.item, self.tags):
-            nn.init.normal_(table.weight, std=0.1)
-
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """Map a batch's values to `[B, E]`."""
-        real = (x["tags"] > 0).sum(dim=1, keepdim=True).clamp(min=1)
-        pooled = (self.tags(x["tags"]) * (x["tags"] > 0).unsqueeze(2)).sum(dim=1) / real
-        dense = x["price"].to(pooled.dtype).unsqueeze(1)
-        return torch.cat([self.user(x["user"]), self.item(x["item"]), pooled, dense], dim=1)
+def new_encoder() -> Encoder:
+    """Return an encoder of the simulated features: two tokens, the mean over a padded sequence, and a dense value."""
+    table = functools.partial(normal_table, std=0.1)
+    fields = [
+        Field("user", "token", WIDTH, USERS, initializer=table),
+        Field("item", "token", WIDTH, ITEMS, initializer=table),
+        Field("tags", "token_seq", WIDTH, TAGS, padding=0, initializer=table),
+        Field("price", "dense", 1),
+    ]
+    return Encoder(fields)
 
 
 def edge_batches() -> dict[str, Batch]:
@@ -113,13 +106,13 @@ def edge_batches() -> dict[str, Batch]:
         "a batch where every click converts": (other.float(), other.float(), other.float()),
         "a batch of conversions alone": (all_, all_, all_),
     }
-    batches = {kind: replace_labels(rows, Labels(*columns, rows.y.propensity)) for kind, columns in labels.items()}
+    batches = {kind: Batch(rows.x, Labels(*columns, rows.y.propensity)) for kind, columns in labels.items()}
     one = simulate(16, seed=7).batch(0, 1)
     for funnel in FUNNELS:
         click, conversion, action = (torch.tensor([float(value)]) for value in funnel)
         shown = "click {}, conversion {}, action {}".format(*funnel)
         labelled = Labels(click, conversion, action, one.y.propensity)
-        batches[f"a batch of one row ({shown})"] = replace_labels(one, labelled)
+        batches[f"a batch of one row ({shown})"] = Batch(one.x, labelled)
     return batches
 
 
@@ -137,14 +130,8 @@ def extreme_logits(heads: tuple[str, ...], size: float) -> tuple[dict[str, Tenso
     # A propensity known before training has its ends, too.
     propensity = torch.tensor([0.0, 1.0, 0.3]).repeat(len(funnels))[: len(funnels)]
     click, conversion, action = (column.contiguous() for column in funnels.unbind(dim=1))
-    labels = Labels(click, conversion, action, propensity)
     columns = dict(zip(heads, (column.clone() for column in logits.unbind(dim=1)), strict=True))
-    return columns, replace_labels(rows, labels)
-
-
-def replace_labels(batch: Batch, labels: Labels) -> Batch:
-    """Return the batch's rows with other labels."""
-    return Batch(batch.x, labels)
+    return columns, Batch(rows.x, Labels(click, conversion, action, propensity))
 
 
 def take(batch: Batch, rows: Tensor) -> Batch:

@@ -13,7 +13,7 @@ from cvr_plugins.contracts import Outputs
 from cvr_plugins.model import CVRModel
 from cvr_plugins.testing import _log
 from cvr_plugins.testing._case import Case, same, seeded, training_batch
-from cvr_plugins.testing._check import Problem, check
+from cvr_plugins.testing._check import Problem, check, require
 from cvr_plugins.testing._log import Batch, extreme_logits, take
 
 
@@ -28,15 +28,14 @@ def terms(case: Case) -> None:
     batch = training_batch(0)
     model = case.model()
     found: Any = model.objective.loss(model.outputs(batch.x), batch.y)
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
-        raise Problem(expected="loss() to return a dictionary, name of a term -> scalar", found=_shown(found))
+    named = isinstance(found, dict) and found and all(isinstance(name, str) for name in found)
+    require(named, "loss() to return a dictionary, name of a term -> scalar", _shown(found))
     for name, term in found.items():
-        if not isinstance(term, Tensor) or term.dim() or not term.is_floating_point():
-            raise Problem(expected=f"the loss term {name!r} to be a scalar tensor", found=_shown(term))
-        if not bool(term.isfinite()):
-            raise Problem(expected=f"the loss term {name!r} to be finite", found=str(term.item()))
-    if not any(term.requires_grad for term in found.values()):
-        raise Problem(expected="at least one loss term with a gradient", found="none has one")
+        scalar = isinstance(term, Tensor) and not term.dim() and term.is_floating_point()
+        require(scalar, f"the loss term {name!r} to be a scalar tensor", _shown(term))
+        require(term.isfinite(), f"the loss term {name!r} to be finite", str(term.item()))
+    trains = any(term.requires_grad for term in found.values())
+    require(trains, "at least one loss term with a gradient", "none has one")
 
 
 @check(
@@ -87,22 +86,18 @@ def purity(case: Case) -> None:
     inputs |= {name: column for name, column in optional.items() if column is not None}
     copies = {name: value.detach().clone() for name, value in inputs.items()}
     first = model.objective.loss(out, batch.y)
-    if not torch.equal(generator, torch.get_rng_state()):
-        raise Problem(expected="loss() to draw no random number", found="torch's generator moved on")
+    drew_nothing = torch.equal(generator, torch.get_rng_state())
+    require(drew_nothing, "loss() to draw no random number", "torch's generator moved on")
     changed = _changes(before, _state(model.objective))
-    if changed:
-        raise Problem(expected="loss() to change nothing of the objective", found=f"it changed {', '.join(changed)}")
+    require(not changed, "loss() to change nothing of the objective", f"it changed {', '.join(changed)}")
     touched = [name for name, value in inputs.items() if not torch.equal(value.detach(), copies[name])]
-    if touched:
-        raise Problem(expected="loss() to leave what it is given as it was", found=f"it changed {', '.join(touched)}")
+    require(not touched, "loss() to leave what it is given as it was", f"it changed {', '.join(touched)}")
     second = model.objective.loss(out, batch.y)
     for name, term in first.items():
-        if name not in second or not same(term.detach(), second[name].detach()):
-            again = second[name].item() if name in second else "absent"
-            raise Problem(
-                expected=f"the loss term {name!r} of one batch to be the same twice",
-                found=f"{term.item()}, then {again}",
-            )
+        again = second[name].item() if name in second else "absent"
+        unchanged = name in second and same(term.detach(), second[name].detach())
+        twice = f"the loss term {name!r} of one batch to be the same twice"
+        require(unchanged, twice, f"{term.item()}, then {again}")
 
 
 @check(
@@ -122,11 +117,8 @@ def stops(case: Case) -> None:
                 for head in model.objective.stops.get(name, ()) if term.requires_grad else ():
                     own = model.architecture.parameters_for([head], shared=False)
                     largest = _largest(term, [out.logits[head], *own])
-                    if largest:
-                        raise Problem(
-                            expected=f"the gradient of the loss term {name!r} to be exactly 0 at the head {head!r}",
-                            found=f"entries up to {largest:.3g}",
-                        )
+                    zero = f"the gradient of the loss term {name!r} to be exactly 0 at the head {head!r}"
+                    require(not largest, zero, f"entries up to {largest:.3g}")
 
 
 def _require_finite_at(model: CVRModel, out: Outputs, batch: Batch, kind: str) -> None:
@@ -145,20 +137,17 @@ def _rows_of(out: Outputs, rows: Tensor) -> Outputs:
 
 def _require_finite(terms: Mapping[str, Tensor], moved: list[Any], kind: str) -> None:
     for name, term in terms.items():
-        if not bool(term.isfinite()):
-            raise Problem(expected=f"a finite loss term {name!r} on {kind}", found=str(term.item()))
+        require(term.isfinite(), f"a finite loss term {name!r} on {kind}", str(term.item()))
     inputs = [value for value in moved if value.requires_grad]
     total = sum(term for term in terms.values() if term.requires_grad)
     # Finite terms of an infinite gradient are told by name only where there is something to tell.
     if not isinstance(total, Tensor) or _finite(total, inputs):
         return
     for name, term in terms.items():
-        if term.requires_grad and not _finite(term, inputs):
-            raise Problem(
-                expected=f"a finite gradient of the loss term {name!r} on {kind}",
-                found=f"entries that are not, while its value is {term.item():.4g}",
-            )
-    raise Problem(expected=f"a finite gradient of the loss on {kind}", found="terms whose gradients overflow together")
+        finite = not term.requires_grad or _finite(term, inputs)
+        value = f"entries that are not, while its value is {term.item():.4g}"
+        require(finite, f"a finite gradient of the loss term {name!r} on {kind}", value)
+    raise Problem(f"a finite gradient of the loss on {kind}", "terms whose gradients overflow together")
 
 
 def _finite(term: Tensor, inputs: list[Tensor]) -> bool:

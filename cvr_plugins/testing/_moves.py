@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from cvr_plugins.contracts import Phase
 from cvr_plugins.model import CVRModel
 from cvr_plugins.testing._case import Case, same, seeded, training_batch
-from cvr_plugins.testing._check import Problem, check
+from cvr_plugins.testing._check import Problem, check, require
 from cvr_plugins.testing._training import Trainer
 
 
@@ -27,17 +28,14 @@ def training(case: Case) -> None:
     for epoch in range(2):
         for number in range(4):
             for name, term in trainer.step(training_batch(4 * epoch + number)).items():
-                if not bool(term.isfinite()):
-                    raise Problem(expected=f"the loss term {name!r} to stay finite", found=str(term.item()))
+                require(term.isfinite(), f"the loss term {name!r} to stay finite", str(term.item()))
         ready: object = trainer.model.objective.ready
-        if not isinstance(ready, bool):
-            raise Problem(expected="ready to say whether a model trained so far is one to keep", found=repr(ready))
+        keeps = "ready to say whether a model trained so far is one to keep"
+        require(isinstance(ready, bool), keeps, repr(ready))
         ended: object = trainer.end_epoch(epoch)
-        if not isinstance(ended, bool):
-            raise Problem(expected="on_epoch_end() to say whether it replaced parameters", found=repr(ended))
+        require(isinstance(ended, bool), "on_epoch_end() to say whether it replaced parameters", repr(ended))
     for name, parameter in trainer.model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise Problem(expected=f"the parameter {name!r} to stay finite", found="entries that are not")
+        require(parameter.isfinite().all(), f"the parameter {name!r} to stay finite", "entries that are not")
 
 
 @check(
@@ -61,10 +59,8 @@ def heads_trained(case: Case) -> None:
         if not unmoved:
             return
         trainer.end_epoch(epoch)
-    raise Problem(
-        expected=f"each of the heads {', '.join(model.objective.heads)} to be trained",
-        found=f"{', '.join(map(repr, sorted(unmoved)))} did not move in 3 epochs",
-    )
+    found = f"{', '.join(map(repr, sorted(unmoved)))} did not move in 3 epochs"
+    raise Problem(f"each of the heads {', '.join(model.objective.heads)} to be trained", found)
 
 
 @check(
@@ -85,13 +81,12 @@ def moves(case: Case) -> None:
         out, terms = trainer.phase(number, batch)
         _require_unmoved(model, before, model.parameters_for(phase), f"phase {phase.name!r}")
         for head, logit in _resting_logits(model, phase, batch.x).items():
-            if not same(logit, resting[head]):
-                trained = phase.trains or model.objective.heads
-                raise Problem(
-                    expected=f"phase {phase.name!r}, which trains {', '.join(trained)} and no shared layer, to leave "
-                    "the logits of all other heads as they were",
-                    found=f"those of {head!r} changed by up to {(logit - resting[head]).abs().max().item():.3g}",
-                )
+            require(
+                same(logit, resting[head]),
+                f"phase {phase.name!r}, which trains {', '.join(phase.trains or model.objective.heads)} and no shared "
+                "layer, to leave the logits of all other heads as they were",
+                f"those of {head!r} changed by up to {(logit - resting[head]).abs().max().item():.3g}",
+            )
     before = _named(model)
     model.after_batch(out, batch.y, batch.x, terms)
     declared = [parameter for phase in trainer.phases for parameter in model.parameters_for(phase)]
@@ -102,27 +97,23 @@ def _require_division(model: CVRModel) -> None:
     """Each parameter of the architecture belongs to one head, or to none and then to the shared part."""
     architecture, heads = model.architecture, model.objective.heads
     own = {head: set(architecture.parameters_for([head], shared=False)) for head in heads}
-    for first in heads:
-        for second in heads:
-            common = own[first] & own[second] if first != second else set()
-            if common:
-                raise Problem(
-                    expected="parameters_for() of two heads without the shared layers to have nothing in common",
-                    found=f"{_names(model, common)} belong to {first!r} and to {second!r}",
-                )
-    forgotten = set(architecture.parameters()) - set(architecture.parameters_for(heads, shared=True))
-    if forgotten:
-        raise Problem(
-            expected="all heads and the shared layers together to be the whole architecture",
-            found=f"{_names(model, forgotten)} belong to neither",
+    for first, second in itertools.combinations(heads, 2):
+        common = own[first] & own[second]
+        require(
+            not common,
+            "parameters_for() of two heads without the shared layers to have nothing in common",
+            f"{_names(model, common)} belong to {first!r} and to {second!r}",
         )
+    forgotten = set(architecture.parameters()) - set(architecture.parameters_for(heads, shared=True))
+    whole = "all heads and the shared layers together to be the whole architecture"
+    require(not forgotten, whole, f"{_names(model, forgotten)} belong to neither")
 
 
 def _require_unmoved(model: CVRModel, before: dict[str, Tensor], allowed: Sequence[nn.Parameter], who: str) -> None:
     may = {id(parameter) for parameter in allowed}
     for name, parameter in model.named_parameters():
-        if id(parameter) not in may and parameter.requires_grad and not same(parameter.detach(), before[name]):
-            raise Problem(expected=f"{who} to move no parameter that no phase declares", found=f"it moved {name}")
+        unmoved = id(parameter) in may or not parameter.requires_grad or same(parameter.detach(), before[name])
+        require(unmoved, f"{who} to move no parameter that no phase declares", f"it moved {name}")
 
 
 def _resting_logits(model: CVRModel, phase: Phase, x: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from cvr_plugins.metrics import auc
 from cvr_plugins.model import CVRModel
 from cvr_plugins.testing._case import Case, training_batch
-from cvr_plugins.testing._check import Problem, check
+from cvr_plugins.testing._check import Problem, check, require
 from cvr_plugins.testing._log import Log, extreme_logits, simulate, take
 from cvr_plugins.testing._training import Trainer
 
@@ -39,11 +39,11 @@ def predictions(case: Case) -> None:
             _require_probabilities(objective.tasks, predicted, rows, f"of {rows} rows")
             stacked = model(x)
         wanted = torch.stack([predicted[task] for task in objective.tasks], dim=1)
-        if stacked.shape != wanted.shape or not torch.allclose(stacked, wanted, atol=TOLERANCE):
-            raise Problem(
-                expected=f"forward() to return [B, {len(objective.tasks)}], the tasks in their order",
-                found=f"shape {list(stacked.shape)}, or other values than predict()",
-            )
+        require(
+            stacked.shape == wanted.shape and torch.allclose(stacked, wanted, atol=TOLERANCE),
+            f"forward() to return [B, {len(objective.tasks)}], the tasks in their order",
+            f"shape {list(stacked.shape)}, or other values than predict()",
+        )
     for size in (50.0, 200.0):
         logits, batch = extreme_logits(objective.heads, size)
         with torch.no_grad():
@@ -75,12 +75,12 @@ def row_independence(case: Case) -> None:
                 apart = torch.empty_like(whole[task])
                 for rows in parts:
                     apart[rows] = model.predict(take(batch, rows).x)[task]
-                if not torch.allclose(apart, whole[task], rtol=0, atol=TOLERANCE):
-                    worst = int((apart - whole[task]).abs().argmax())
-                    raise Problem(
-                        expected=f"the prediction of task {task!r} to be the same in a batch of {ROWS} and {company}",
-                        found=f"{whole[task][worst].item():.6g} and {apart[worst].item():.6g} for one row",
-                    )
+                worst = int((apart - whole[task]).abs().argmax())
+                require(
+                    torch.allclose(apart, whole[task], rtol=0, atol=TOLERANCE),
+                    f"the prediction of task {task!r} to be the same in a batch of {ROWS} and {company}",
+                    f"{whole[task][worst].item():.6g} and {apart[worst].item():.6g} for one row",
+                )
 
 
 @check(
@@ -106,8 +106,8 @@ def learning(case: Case) -> None:
             return
     task, (value, least) = min(found.items(), key=lambda item: item[1][0] - item[1][1])
     raise Problem(
-        expected=f"an AUC of at least {least:.3f} for {task} in the entire space of the simulated log",
-        found=f"{value:.3f} after {MOST_EPOCHS} epochs of {TRAIN_ROWS} rows (chance: 0.5)",
+        f"an AUC of at least {least:.3f} for {task} in the entire space of the simulated log",
+        f"{value:.3f} after {MOST_EPOCHS} epochs of {TRAIN_ROWS} rows (chance: 0.5)",
     )
 
 
@@ -140,14 +140,10 @@ def _auc(labels: Tensor, scores: Tensor) -> float:
 def _require_probabilities(tasks: tuple[str, ...], predicted: object, rows: int, where: str) -> None:
     if not isinstance(predicted, dict) or not set(tasks) <= set(predicted):
         got = ", ".join(predicted) if isinstance(predicted, dict) else f"a {type(predicted).__name__}"
-        raise Problem(expected=f"predict() to return the tasks {', '.join(tasks)}", found=got)
+        raise Problem(f"predict() to return the tasks {', '.join(tasks)}", got)
     for task in tasks:
         values = predicted[task]
-        if not isinstance(values, Tensor) or values.shape != (rows,):
-            shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise Problem(expected=f"task {task!r} predicted as [B], here {where}", found=f"{shape}")
-        if not bool(((values >= 0) & (values <= 1)).all()):
-            raise Problem(
-                expected=f"task {task!r} predicted in [0, 1], here {where}",
-                found=f"values from {values.min().item():.4g} to {values.max().item():.4g}",
-            )
+        shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        require(shape == [rows], f"task {task!r} predicted as [B], here {where}", f"{shape}")
+        span = f"values from {values.min().item():.4g} to {values.max().item():.4g}"
+        require(((values >= 0) & (values <= 1)).all(), f"task {task!r} predicted in [0, 1], here {where}", span)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cvr_plugins.model import CVRModel
 from cvr_plugins.testing._case import Case, difference, observed, seeded, training_batch
-from cvr_plugins.testing._check import Problem, check, one_line
+from cvr_plugins.testing._check import check, expecting, require
 from cvr_plugins.testing._training import Trainer
 from cvr_plugins.testing.pretended_device import MixedDevicesError, PretendedDevice
 
@@ -32,18 +32,16 @@ def sharing(case: Case) -> None:
     """Storages of both, and one while the other is trained."""
     trainer, _ = case.trained()
     first, second = trainer.model, case.model(seed=1)
-    if first.objective is second.objective:
-        raise Problem(expected="Method.objective to make a new Objective each time", found="the same object twice")
+    apart = first.objective is not second.objective
+    require(apart, "Method.objective to make a new Objective each time", "the same object twice")
     shared = _shared(first, second)
-    if shared:
-        raise Problem(expected="tensors of its own for each model", found=f"both have {shared} in one memory")
+    require(not shared, "tensors of its own for each model", f"both have {shared} in one memory")
     batch = training_batch(12)
     before = observed(second, batch)
     trainer.step(training_batch(7))
     trainer.end_epoch(2)
     changed = difference(before, observed(second, batch))
-    if changed:
-        raise Problem(expected="training one model to leave another as it was", found=f"it changed: {changed}")
+    require(not changed, "training one model to leave another as it was", f"it changed: {changed}")
 
 
 @check(
@@ -59,15 +57,13 @@ def device(case: Case) -> None:
     for part in filter(None, (trainer.model.objective, trainer.model.architecture, trainer.model.weighting)):
         for prefix, module in part.named_modules():
             for name, value in vars(module).items():
-                if name not in ("_parameters", "_buffers", "_modules") and _holds_tensor(value, set()):
-                    path = f"{type(part).__name__}.{prefix + '.' if prefix else ''}{name}"
-                    raise Problem(expected="tensors in parameters and buffers alone", found=f"one in {path}")
+                kept = name in ("_parameters", "_buffers", "_modules") or not _holds_tensor(value, set())
+                path = f"{type(part).__name__}.{prefix + '.' if prefix else ''}{name}"
+                require(kept, "tensors in parameters and buffers alone", f"one in {path}")
     expected = "loss, after_batch and predict to make their tensors on the device of what they are given"
-    try:
-        with contextlib.nullcontext() if torch.cuda.is_available() else PretendedDevice():
-            step_on(case, "cuda")
-    except MixedDevicesError as error:
-        raise Problem(expected=expected, found=one_line(error)) from error
+    pretended = contextlib.nullcontext() if torch.cuda.is_available() else PretendedDevice()
+    with expecting(expected, (MixedDevicesError,)), pretended:
+        step_on(case, "cuda")
 
 
 @check(
@@ -86,8 +82,7 @@ def seed(case: Case) -> None:
         trainer, _ = case.trained(seed=5)
         found.append(observed(trainer.model, training_batch(13)))
     differing = difference(*found)
-    if differing:
-        raise Problem(expected="the same model from the same seed", found=f"these differ: {differing}")
+    require(not differing, "the same model from the same seed", f"these differ: {differing}")
 
 
 @check(
@@ -106,12 +101,8 @@ def state_dict(case: Case) -> None:
     torch.save(trainer.model.state_dict(), file)
     file.seek(0)
     fresh = case.model(seed=6)
-    try:
+    with expecting("the saved state of a trained model to be loaded into a new one"):
         fresh.load_state_dict(torch.load(file, weights_only=True))
-    except Exception as error:
-        raise Problem(
-            expected="the saved state of a trained model to be loaded into a new one", found=one_line(error)
-        ) from error
     _require_same_future(trainer.model, fresh, "the one restored from its state", ends=not replaced)
 
 
@@ -124,10 +115,8 @@ def state_dict(case: Case) -> None:
 def pickled(case: Case) -> None:
     """Through bytes and back, then train both on."""
     model = case.trained()[0].model
-    try:
+    with expecting("a model that can be pickled"):
         twin = pickle.loads(pickle.dumps(model))  # noqa: S301 - made a moment ago, by this process
-    except Exception as error:
-        raise Problem(expected="a model that can be pickled", found=one_line(error)) from error
     _require_same_future(model, twin, "its pickled twin")
 
 
@@ -140,15 +129,11 @@ def pickled(case: Case) -> None:
 def deepcopied(case: Case) -> None:
     """Copy, look for shared memory, then train both on."""
     model = case.trained()[0].model
-    try:
+    with expecting("a model that can be copied"):
         twin = copy.deepcopy(model)
-    except Exception as error:
-        raise Problem(expected="a model that can be copied", found=one_line(error)) from error
     shared = _shared(model, twin)
-    if shared:
-        raise Problem(expected="a copy with tensors of its own", found=f"it shares {shared} with the original")
-    if twin.objective is model.objective:
-        raise Problem(expected="a copy with an objective of its own", found="that of the original")
+    require(not shared, "a copy with tensors of its own", f"it shares {shared} with the original")
+    require(twin.objective is not model.objective, "a copy with an objective of its own", "that of the original")
     _require_same_future(model, twin, "its deep copy")
 
 
@@ -156,8 +141,7 @@ def _require_same_future(first: CVRModel, second: CVRModel, who: str, *, ends: b
     """Compare two models as they are, and after further batches and an epoch's end."""
     batch = training_batch(13)
     differing = difference(observed(first, batch), observed(second, batch))
-    if differing:
-        raise Problem(expected=f"a model and {who} to be the same", found=f"these differ: {differing}")
+    require(not differing, f"a model and {who} to be the same", f"these differ: {differing}")
     for model in (first, second):
         seeded(4)
         trainer = Trainer(model)
@@ -166,8 +150,7 @@ def _require_same_future(first: CVRModel, second: CVRModel, who: str, *, ends: b
             trainer.end_epoch(2)
         trainer.step(training_batch(15))
     differing = difference(observed(first, batch), observed(second, batch))
-    if differing:
-        raise Problem(expected=f"a model and {who} to go on the same", found=f"later these differ: {differing}")
+    require(not differing, f"a model and {who} to go on the same", f"later these differ: {differing}")
 
 
 def _shared(first: CVRModel, second: CVRModel) -> str:
@@ -205,5 +188,4 @@ def step_on(case: Case, device: str) -> None:
         with torch.no_grad():
             predicted = model.eval().predict(training_batch(9).to(device).x)
         for task, values in predicted.items():
-            if values.device.type != device:
-                raise Problem(expected=f"predictions on {device}", found=f"task {task!r} on {values.device}")
+            require(values.device.type == device, f"predictions on {device}", f"task {task!r} on {values.device}")

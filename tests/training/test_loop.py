@@ -12,7 +12,7 @@ from cvr_plugins.assembly import assemble
 from cvr_plugins.config import ConfigError
 from cvr_plugins.functional import bce, masked_mean
 from cvr_plugins.learners import LEARNERS, SCHEDULERS
-from cvr_plugins.testing._log import Encoder, simulate
+from cvr_plugins.testing._log import new_encoder, simulate
 from cvr_plugins.training.loop import Loop
 from cvr_plugins.training.optimisers import learner_class, make_optimizers, make_schedulers, scheduler_class
 from cvr_plugins.training.snapshot import Snapshot
@@ -87,7 +87,7 @@ def only_phase(phase):
 
 def model_of(objective, *, method="Naive", **parts):
     torch.manual_seed(0)
-    encoder = Encoder()
+    encoder = new_encoder()
     architecture, _, weighting = assemble(method, options={"dims": [4], "activation": "tanh"}, **parts).build(
         encoder.layout
     )
@@ -198,7 +198,7 @@ def test_every_name_of_the_tables_makes_one():
 @pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.SGD])
 def test_an_optimizer_follows_replaced_and_removed_parameters(make):
     model = model_of(Replacing())
-    loop, old, table = loop_of(model, make=make), model.objective.bias, model.encoder.user.weight
+    loop, old, table = loop_of(model, make=make), model.objective.bias, model.encoder.table("user").weight
     (optimizer,) = loop.optimizers
     for epoch in range(3):
         loop.train_epoch(batches(), epoch)
@@ -262,11 +262,11 @@ def test_epochs_of_a_first_stage_are_each_better_than_those_before_them_and_the_
 def test_frozen_tables_stay_as_they_are_in_every_phase():
     for kind in (TwoPhases, only_phase(Phase("all"))):
         model = model_of(kind())
-        frozen = model.encoder.user.weight.requires_grad_(False)
-        before, free = frozen.clone(), model.encoder.item.weight.detach().clone()
+        frozen = model.encoder.table("user").weight.requires_grad_(False)
+        before, free = frozen.clone(), model.encoder.table("item").weight.detach().clone()
         loop_of(model).train_epoch(batches(), 0)
         assert torch.equal(frozen, before)
-        assert not torch.equal(model.encoder.item.weight, free)
+        assert not torch.equal(model.encoder.table("item").weight, free)
 
 
 def test_a_loss_without_a_gradient_moves_nothing():

@@ -9,7 +9,7 @@ from cvr_plugins import CVRModel, Objective, Phase
 from cvr_plugins.assembly import assemble
 from cvr_plugins.functional import bce
 from cvr_plugins.methods import METHODS
-from cvr_plugins.testing._log import Encoder, simulate
+from cvr_plugins.testing._log import new_encoder, simulate
 from cvr_plugins.training.loop import EpochSums
 from cvr_plugins.training.step import Stepper, TrainingError
 
@@ -30,7 +30,7 @@ class InTurns(Objective):
 def model():
     def make(objective, **options):
         torch.manual_seed(0)
-        encoder = Encoder()
+        encoder = new_encoder()
         architecture, _, weighting = assemble("Naive", options={"dims": [4]}, **options).build(encoder.layout)
         return CVRModel(encoder, architecture, objective, weighting)
 
@@ -102,7 +102,7 @@ def test_the_sums_of_an_epoch_are_means_of_its_batches(model, batch):
 def test_every_method_can_be_trained_without_a_framework(batch):
     for method in METHODS:
         torch.manual_seed(0)
-        encoder = Encoder()
+        encoder = new_encoder()
         made = CVRModel(encoder, *assemble(method, options={"dims": [4]}).build(encoder.layout))
         step = stepper(made, lr=0.01).train_batch(batch.x, batch.y)
         assert step.terms
