@@ -107,12 +107,13 @@ def test_what_is_not_found_is_said_on_one_line(dataset, data_path, message, load
 
 def test_the_keys_of_a_file_name_its_columns(load, tmp_path):
     (tmp_path / "log.csv").write_bytes(
-        "u,i,o,r,a,t,city,id\n1,2,1,1,1,5,Münster,3\n2,3,0,0,0,6,Rom,4\n".encode("latin-1")
+        "u,i,o,r,a,t,p,city,id\n1,2,1,1,1,5,train,Münster,3\n2,3,0,0,0,6,test,Rom,4\n".encode("latin-1")
     )
-    fields = {"USER_ID": "u", "ITEM_ID": "i", "CLICK": "o", "CONVERSION": "r", "ACTION": "a", "TIME": "t"}
+    fields = {"USER_ID": "u", "ITEM_ID": "i", "CLICK": "o", "CONVERSION": "r", "ACTION": "a", "TIME": "t", "PART": "p"}
     keys = {f"{role}_FIELD": column for role, column in fields.items()}
     log = load("log.csv", encoding="latin-1", **keys, user_features=["city"], drop_columns="id")
     assert log.schema.labels == {"click": ("o",), "conversion": ("r",), "action": ("a",)}
+    assert (log.schema.timestamp, log.schema.part) == ("t", "p")
     assert [(f.name, f.side) for f in log.schema.features] == [("u", "user"), ("i", "item"), ("city", "user")]
     assert log.frame["city"].tolist() == ["Münster", "Rom"]
 

@@ -91,13 +91,3 @@ def test_it_is_asked_for_in_eval_args():
     for wrong in ({"PS": 1}, {"PS": 0}, {"PS": [0.1]}, {"PS": True}, {"PS": 0.1, "RS": [1, 1, 1]}, {"PS": "a"}):
         with pytest.raises(ConfigError, match=r"or \{PS: valid\}, a share below 1"):
             resolve(base, {"eval_args": {"split": wrong}})
-
-
-def test_a_run_trains_and_tests_on_the_published_parts(shop, shop_frame, tmp_path):
-    from cvr_plugins.rechub.runner import run
-
-    path = tmp_path / "log.parquet"
-    shop_frame(300, 0).assign(which=["train"] * 200 + ["test"] * 100).to_parquet(path)
-    keys = {"dataset": str(path), "PART_FIELD": "which", "eval_args": {"split": {"PS": 0.2}}, "epochs": 1}
-    result = run({**shop.config, **keys}, folder=tmp_path / "run")
-    assert {name: part["rows"] for name, part in result.parts.items()} == {"train": 160, "valid": 40, "test": 100}

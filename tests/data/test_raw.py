@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvr_plugins.data import DataError, Feature, RawLog, TableWriter, open_batches
-from cvr_plugins.data import source as source_module
 
 BIG = 2**60 + 1
 COLUMNS = {
@@ -111,14 +110,6 @@ def test_a_number_is_read_from_text_as_arrow_reads_it_from_csv(tmp_path: Path, t
     assert (outcomes[0] == "refused") == (text == "1_0")
 
 
-@pytest.mark.parametrize("text", ["abc", "1,5", "0x10"])
-def test_text_that_is_no_number_is_refused_with_its_column(tmp_path: Path, text: str):
-    (tmp_path / "log.csv").write_text(f'price\n"{text}"\n')
-    with pytest.raises(DataError, match=r"column 'price' .*cannot be read as double") as caught:
-        list(RawLog.open(tmp_path / "log.csv", (Feature("price", "float"),)).batches())
-    assert "\n" not in str(caught.value)
-
-
 def test_files_of_a_folder_that_differ_in_their_types_are_refused(tmp_path: Path):
     pq.write_table(pa.table({"u": ["1"], "x": pa.array([2**40])}), tmp_path / "0.parquet")
     pq.write_table(pa.table({"x": pa.array([1], pa.int32()), "u": ["2"]}), tmp_path / "1.parquet")
@@ -132,14 +123,3 @@ def test_files_of_a_folder_that_differ_in_their_types_are_refused(tmp_path: Path
     pq.write_table(pa.table({"u": ["2"], "x": ["many"]}), tmp_path / "1.parquet")
     with pytest.raises(DataError, match=r"column 'x' \(string\) cannot be read as int64"):
         list(log.batches(1))
-
-
-def test_what_is_read_does_not_depend_on_the_blocks_of_a_csv_file(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(source_module, "_BLOCK_BYTES", 64)
-    lines = [f"{n:05d},{n / 3}" for n in range(500)]
-    (tmp_path / "log.csv").write_text("\n".join(["u,price", *lines]) + "\n")
-    batches = list(RawLog.open(tmp_path / "log.csv", (Feature("u"), Feature("price", "float"))).batches(37))
-    assert [len(frame) for _, frame in batches] == [37] * 13 + [19]
-    rows, frame = _whole(batches)
-    assert [f"{u},{p}" for u, p in zip(*rows.to_pydict().values(), strict=True)] == lines
-    assert frame["price"].tolist() == [n / 3 for n in range(500)]

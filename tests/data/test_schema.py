@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from cvr_plugins.data import DataError, Feature, Schema, SchemaError
+from cvr_plugins.data import Feature, Schema, SchemaError
 
 ROLES = {"user": "u", "item": "i", "click": "c", "conversion": "v"}
 
@@ -118,8 +118,3 @@ def test_the_dictionary_round_trip_goes_through_json(schema: Schema):
 def test_a_damaged_dictionary_is_refused(values: dict, message: str):
     with pytest.raises(SchemaError, match=message):
         Schema.from_dict(values)
-
-
-def test_schema_errors_are_data_errors_and_value_errors():
-    assert issubclass(SchemaError, DataError)
-    assert issubclass(DataError, ValueError)

@@ -49,24 +49,10 @@ def test_the_seed_decides(by: str, many: FunnelLog):
     assert _rows(first[0]) != _rows(other[0])
 
 
-def test_a_random_split_does_not_touch_the_global_generator(many: FunnelLog):
-    np.random.seed(0)  # noqa: NPY002
-    before = np.random.get_state()[1].tolist()  # noqa: NPY002
-    split(many)
-    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
-
-
 def test_by_user_no_user_is_in_two_parts_and_ratios_count_users(many: FunnelLog):
     users = [set(part.frame["u"]) for part in split(many, by="user")]
     assert [len(each) for each in users] == [70, 10, 20]
     assert len(set.union(*users)) == 100
-
-
-def test_by_time_no_part_reaches_into_another(many: FunnelLog):
-    train, valid, test = split(many, by="time")
-    assert train.frame["t"].max() < valid.frame["t"].min()
-    assert valid.frame["t"].max() < test.frame["t"].min()
-    assert [len(train), len(test)] == pytest.approx([1400, 400], abs=20)
 
 
 def test_by_time_ties_stay_in_the_earlier_part():
