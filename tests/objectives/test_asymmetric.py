@@ -32,13 +32,14 @@ def labelling(**options):
     return objective
 
 
-def first_stage(normalized, floor=0.01, known=False):
+def first_stage(normalized, floor, known, pretrain):
     def twin(live, frozen, labels):
         o, r = labels["click"], labels["conversion"]
         w = o / np.maximum(labels["propensity"] if known else sigmoid(frozen["ctr"]), floor)
         total = (w.sum() or 1) if normalized else len(o)
         terms = {head: 2 * (w * bce(sigmoid(live[head]), r)).sum() / total for head in ("first", "second")}
-        terms["cvr"] = 2 * mean_over(bce(sigmoid(live["cvr"]), r), o)
+        if pretrain:
+            terms["cvr"] = 2 * mean_over(bce(sigmoid(live["cvr"]), r), o)
         return terms if known else {"ctr": bce(sigmoid(live["ctr"]), o).mean(), **terms}
 
     return twin
@@ -55,10 +56,15 @@ def second_stage(agreement):
 
 
 @pytest.mark.parametrize(
-    ("normalized", "known", "clicks"),
-    [(True, False, "some"), (False, True, "some"), (True, True, "none"), (False, False, "all")],
+    ("normalized", "known", "clicks", "pretrain"),
+    [
+        (True, False, "some", True),
+        (False, True, "some", False),
+        (True, True, "none", True),
+        (False, False, "all", False),
+    ],
 )
-def test_the_first_stage_equals_its_numpy_twin(normalized, known, clicks, random_batch, assert_twin):
+def test_the_first_stage_equals_its_numpy_twin(normalized, known, clicks, pretrain, random_batch, assert_twin):
     logits, labels = random_batch(AsymmetricIPS.heads, 3)
     if clicks != "some":
         labels["click"][:] = clicks == "all"
@@ -66,15 +72,17 @@ def test_the_first_stage_equals_its_numpy_twin(normalized, known, clicks, random
     if known:
         del logits["ctr"]
         labels["propensity"] = np.random.default_rng(1).random(len(labels["click"]))
-    objective = AsymmetricIPS(self_normalized=normalized, lambda_cvr=2, propensity_floor=0.2, **options)
-    assert_twin(objective, logits, labels, first_stage(normalized, 0.2, known))
+    options |= {"self_normalized": normalized, "pretrain": pretrain}
+    objective = AsymmetricIPS(lambda_cvr=2, propensity_floor=0.2, **options)
+    assert_twin(objective, logits, labels, first_stage(normalized, 0.2, known, pretrain))
 
 
-@pytest.mark.parametrize("agreement", [0.0, 0.2, 1.0])
-def test_the_second_stage_equals_its_numpy_twin(agreement, random_batch, assert_twin):
+@pytest.mark.parametrize(("agreement", "pretrain"), [(0.0, True), (0.2, False), (1.0, True)])
+def test_the_second_stage_equals_its_numpy_twin(agreement, pretrain, random_batch, assert_twin):
     logits, labels = random_batch(AsymmetricIPS.heads, 4)
     logits["second"][:4] = logits["first"][:4] + np.array([0.0, 0.1, -0.3, 5.0])
-    assert_twin(labelling(agreement=agreement, lambda_cvr=2), logits, labels, second_stage(agreement))
+    objective = labelling(agreement=agreement, pretrain=pretrain, lambda_cvr=2)
+    assert_twin(objective, logits, labels, second_stage(agreement))
 
 
 def test_the_second_stage_by_hand(outputs, labels_of):
@@ -87,26 +95,6 @@ def test_the_second_stage_by_hand(outputs, labels_of):
     assert terms["second"].item() == pytest.approx(math.log(2))
     assert set(terms) == {"ctr", "cvr", "second"}
     assert labelling().diagnostics(outputs(z), y) == {"agreed": 0.5}
-
-
-def test_without_a_row_that_they_agree_on_nothing_is_learnt(outputs, labels_of, gradients):
-    z = {"ctr": [0.0] * 3, "cvr": [1.0, 2.0, 3.0], "first": [5.0, -5.0, 200.0], "second": [-5.0, 5.0, -200.0]}
-    out = outputs(z, torch.float32)
-    y = labels_of({"click": [1.0, 1.0, 0.0], "conversion": [1.0, 0.0, 0.0]}, torch.float32)
-    terms = labelling().loss(out, y)
-    assert terms["cvr"].item() == 0
-    assert terms["second"].item() == 0
-    assert not any(gradients(sum(terms.values()), out)[head].any() for head in ("cvr", "first", "second"))
-
-
-def test_without_pretraining_the_cvr_head_waits_for_its_labels(random_batch, outputs, labels_of):
-    logits, labels = random_batch(AsymmetricIPS.heads, 8)
-    waiting, started = AsymmetricIPS(pretrain=False), AsymmetricIPS()
-    found = {name: term.item() for name, term in waiting.loss(outputs(logits), labels_of(labels)).items()}
-    expected = {name: term.item() for name, term in started.loss(outputs(logits), labels_of(labels)).items()}
-    assert set(expected) - set(found) == {"cvr"}
-    assert found == {name: expected[name] for name in found}
-    assert "cvr" in labelling(pretrain=False).loss(outputs(logits), labels_of(labels))
 
 
 def test_the_predictors_label_once_the_warm_up_is_over(random_batch, outputs, labels_of):

@@ -12,7 +12,7 @@ from scipy.special import logit
 
 from cvr_plugins.contracts import Labels, Outputs
 from cvr_plugins.functional import balancing_weight
-from cvr_plugins.objectives import DR, IPS, BalancedDR, BalancedIPS
+from cvr_plugins.objectives import BalancedIPS
 
 
 def balance(z, o, phi, floor=0.01):
@@ -83,34 +83,3 @@ def test_the_weight_by_hand_at_the_clips_and_with_its_gradient():
     (gradient,) = torch.autograd.grad(weight.sum(), z)
     # d(1/p)/dz = -(1 - p)/p and d(-1/(1 - p))/dz = -p/(1 - p); none where it is clipped.
     assert gradient.tolist() == pytest.approx([-1.0, -3.0, 0.0, 0.0, 0.0, 0.0], abs=1e-30)
-
-
-def test_training_the_propensity_by_the_term_alone_balances():
-    torch.manual_seed(0)
-    x = torch.randn(2000, dtype=torch.float64)
-    click = (torch.rand(2000) < torch.sigmoid(x)).double()
-    phi = torch.stack([torch.ones_like(x), x], dim=1)
-    # The inverse of the right slope and offset, of which both columns complain.
-    a = torch.tensor([-0.5, 0.3], dtype=torch.float64, requires_grad=True)
-    objective = BalancedIPS(balances="embedding", balance_trains="propensity", lambda_balance=1.0)
-    optimizer = torch.optim.Adam([a], lr=0.05)
-    y, values = Labels(click, torch.zeros_like(click)), []
-    for _ in range(400):
-        out = Outputs({"ctr": phi @ a, "cvr": torch.zeros_like(x)}, phi, {})
-        term = objective.loss(out, y)["balance"]
-        optimizer.zero_grad()
-        term.backward()
-        optimizer.step()
-        values.append(term.item())
-    assert values[-1] < 1e-4 < 0.1 < values[0]
-    assert a.tolist() == pytest.approx([0.0, 1.0], abs=0.2)
-
-
-@pytest.mark.parametrize(("objective", "without"), [(BalancedIPS, IPS), (BalancedDR, DR)])
-def test_without_its_weight_it_is_what_it_is_built_on(objective, without, random_batch, outputs, labels_of):
-    plain = without(imputes="conversion") if without is DR else without()
-    made = objective(lambda_balance=0.0)
-    assert dict(made.stops) == dict(plain.stops)
-    logits, labels = random_batch(made.heads, 6)
-    found, expected = (o.loss(outputs(logits), labels_of(labels)) for o in (made, plain))
-    assert {name: term.item() for name, term in found.items()} == {n: t.item() for n, t in expected.items()}

@@ -55,15 +55,6 @@ def test_eib_by_hand(outputs, labels_of):
     assert by_fit["conversion"]["imputation"].item() == pytest.approx(by_hand)
 
 
-def test_eib_leaves_one_half_only_where_its_imputation_is_fitted_to_conversions(outputs, labels_of):
-    y = labels_of({"click": [1.0, 0.0, 1.0, 0.0], "conversion": [1.0, 0.0, 1.0, 0.0]})
-    for fits, moved in (("conversion", True), ("error", False)):
-        imputation = torch.zeros(4, requires_grad=True)
-        out = Outputs({"ctr": torch.zeros(4), "cvr": torch.zeros(4), "imputation": imputation}, torch.zeros(4, 1), {})
-        EIB(fits=fits).loss(out, y)["imputation"].backward()
-        assert bool(imputation.grad.abs().sum() > 0) == moved
-
-
 def test_eib_is_unbiased_if_the_imputed_conversions_are_right_and_biased_otherwise():
     p_click, convert, p_cvr = np.array([0.2, 0.5, 0.9]), np.array([1.0, 0.0, 1.0]), np.array([0.3, 0.6, 0.2])
     ideal = bce(p_cvr, convert).mean()

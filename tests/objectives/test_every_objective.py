@@ -8,10 +8,15 @@ import re
 import numpy as np
 import pytest
 
+from cvr_plugins.assembly import options_of
 from cvr_plugins.contracts import Objective
+from cvr_plugins.objectives import IPS
 from cvr_plugins.plugins import registry
+from cvr_plugins.propensities import NAMES, PROPENSITIES
 
 METHODS = {entry.key: entry.value for entry in registry().entries("method")}
+OPTIONS = {name: options_of(method.objective) for name, method in METHODS.items()}
+KNOWN = {"propensity": "column", "lambda_ctcvr": 0}
 VARIANTS = [
     ("ESCM2_IPS", {"self_normalized": True}),
     ("ESCM2_DR", {"imputes": "conversion", "self_normalized": True, "imputation_weights": "variance"}),
@@ -29,7 +34,8 @@ every_objective = pytest.mark.parametrize(
 
 def build(name: str, options: dict) -> Objective:
     method = METHODS[name]
-    return method.objective(**{**method.defaults, **options})
+    defaults = {key: value for key, value in method.defaults.items() if key in OPTIONS[name]}
+    return method.objective(**{**defaults, **options})
 
 
 @every_objective
@@ -65,6 +71,40 @@ def test_a_loss_reads_no_label_of_an_unclicked_row_and_no_order(name, options, r
     )
     assert unread == expected
     assert reordered == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "train_ctr" in OPTIONS[name]])
+def test_without_the_ctr_task_the_other_losses_stay_and_nothing_names_its_head(name, random_batch, outputs, labels_of):
+    known = {key: value for key, value in KNOWN.items() if key in OPTIONS[name]}
+    alone, whole = build(name, {**known, "train_ctr": False}), build(name, known)
+    assert alone.heads == tuple(head for head in whole.heads if head != "ctr")
+    assert (alone.tasks, alone.ctr_terms, whole.ctr_terms) == (("cvr",), (), ("ctr",))
+    assert all("ctr" not in (term, *heads) and heads for term, heads in alone.stops.items())
+    assert all("ctr" not in (*(phase.terms or ()), *(phase.trains or ())) for phase in alone.phases)
+    logits, labels = random_batch(whole.heads, 7)
+    labels["propensity"] = np.full(len(labels["click"]), 0.3)
+    out, y = outputs({head: logits[head] for head in alone.heads}), labels_of(labels)
+    expected = whole.loss(outputs(logits), y)
+    assert alone.loss(out, y) == {term: value for term, value in expected.items() if term != "ctr"}
+    assert {task: p.tolist() for task, p in alone.predict(out).items()} == {
+        "cvr": whole.predict(outputs(logits))["cvr"].tolist()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "propensity" in OPTIONS[name]])
+def test_a_propensity_that_is_not_the_towers_is_a_label_that_must_be_there(name, random_batch, outputs, labels_of):
+    for source in NAMES:
+        assert ("propensity" in build(name, {"propensity": source}).needs) == (source in PROPENSITIES)
+    objective = build(name, {"propensity": "uniform"})
+    logits, labels = random_batch(objective.heads, 0)
+    with pytest.raises(ValueError, match=f"{type(objective).__name__} needs the label column 'propensity'"):
+        objective.loss(outputs(logits), labels_of(labels))
+
+
+@pytest.mark.parametrize("options", [{}, {"propensity": "uniform", "lambda_ctcvr": 1.0}, {"lambda_ctcvr": 0}], ids=str)
+def test_without_the_ctr_task_there_is_no_p_ctr_to_weigh_with(options):
+    with pytest.raises(ValueError, match=r"^train_ctr=False needs a propensity .* lambda_ctcvr=0"):
+        IPS(train_ctr=False, **options)
 
 
 def test_every_method_but_the_baseline_says_when_and_where_it_is_published():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import functools
 
 import numpy as np
@@ -144,32 +143,6 @@ def test_representations_are_todays():
     assert (after != before).any()
 
 
-def found_among_planted(model, batches):
-    """Precision and recall of the pseudo-labels over batches, none of which holds a conversion."""
-    right = relabelled = planted = 0
-    for x, y, false_negative in batches:
-        found = pseudo_labels(model, x, y) > 0
-        right += (found & false_negative).sum()
-        relabelled += found.sum()
-        planted += false_negative.sum()
-    return right / relabelled, right / planted
-
-
-@pytest.mark.parametrize(
-    ("conversions", "least_precision", "least_recall"), [(1, 0.7, 0.65), (8, 0.85, 0.8), (40, 0.9, 0.75)]
-)
-def test_planted_false_negatives_are_found(conversions, least_precision, least_recall):
-    rng, model = np.random.default_rng(0), make_model()
-    for _ in range(12):
-        x, y, _ = draw_batch(rng, rows=2048, conversions=conversions)
-        remember(model, x, y)
-    assert model.objective.memory_fill == 12 * conversions
-    precision, recall = found_among_planted(model, [draw_batch(rng, 2048, 0) for _ in range(4)])
-    # As many labels drawn at random would have a precision and a recall of .02.
-    assert precision > least_precision
-    assert recall > least_recall
-
-
 @pytest.mark.parametrize(
     ("memory_size", "spots", "relabelled"), [(40, 40, []), (8, 40, range(32, 40)), (40, 5, range(5))]
 )
@@ -182,27 +155,6 @@ def test_converted_rows_must_agree_where_they_are_many(memory_size, spots, relab
     out = Outputs({"cvr": torch.zeros(140, dtype=torch.float64)}, embedding, {})
     objective = IdeFN(kappa=0.1, memory_size=memory_size, train_ctr=False)
     assert objective.pseudo_labels(out, Labels(click, click)).nonzero().squeeze(1).tolist() == list(relabelled)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_matching_on_a_gpu_is_that_on_the_cpu():
-    rng, model = np.random.default_rng(4), make_model(kappa=0.03)
-    x, y, _ = draw_batch(rng, rows=2048, conversions=20)
-    remember(model, x, y)
-    x, y, _ = draw_batch(rng, rows=2048, conversions=2)
-    expected, terms = pseudo_labels(model, x, y), model.loss_terms(x, y)
-    state = model.state_dict()
-    moved = make_model(seed=1, kappa=0.03).cuda()
-    moved.load_state_dict(copy.deepcopy(state))
-    assert all(buffer.is_cuda for buffer in moved.buffers())
-    x, y = {name: values.cuda() for name, values in x.items()}, Labels(y.click.cuda(), y.conversion.cuda())
-    out = moved.outputs(x)
-    np.testing.assert_array_equal(moved.objective.pseudo_labels(out, y).cpu(), expected)
-    found = moved.objective.loss(out, y)
-    assert {n: t.item() for n, t in found.items()} == pytest.approx({n: t.item() for n, t in terms.items()}, rel=1e-9)
-    moved.objective.after_batch(out, y, x)
-    assert moved.cpu().objective.memory_fill == 22
-    assert pseudo_labels(moved, *draw_batch(rng, conversions=0)[:2]) is not None
 
 
 def test_diagnostics_report_memory_and_matching():

@@ -70,12 +70,6 @@ def test_embedding_needs_a_row():
         memory.embed(lambda rows: rows["id"], 0)
 
 
-def test_what_is_embedded_has_no_gradient():
-    memory, table = RowMemory(3), torch.nn.Embedding(5, 2)
-    append(memory, ids(1, 2))
-    assert not memory.embed(lambda rows: table(rows["id"]), 2).requires_grad
-
-
 @pytest.mark.parametrize("widths", [[1, 2, 4], [4, 3, 1], [2, 4, 2, 1, 4]], ids=str)
 def test_sequences_are_embedded_as_wide_as_they_came(widths):
     # The mean over all columns, as of an encoder for which 0 is a token like any other: padding would show.

@@ -111,15 +111,6 @@ def test_dr_that_imputes_conversions_has_a_doubly_robust_gradient_too(propensity
     assert (gradient == pytest.approx((P_CVR - P_CONVERT) / 4, rel=1e-10)) == unbiased
 
 
-def test_an_imputed_error_lends_the_cvr_head_the_gradient_of_ips():
-    for click, _ in outcomes(P_CLICK):
-        imputation = logit(OTHER_CONVERT)
-        ips = evaluate(IPS(), click, CONVERT, OTHER_PROPENSITY, imputation)[1]
-        assert (evaluate(DR(), click, CONVERT, OTHER_PROPENSITY, imputation)[1] == ips).all()
-        conversion = evaluate(DR(imputes="conversion"), click, CONVERT, OTHER_PROPENSITY, imputation)[1]
-        assert (conversion[click == 0] != 0).all()
-
-
 def test_the_variance_weighted_imputation_loss_is_the_variance_of_the_dr_loss():
     """E[L_imp] = B Var(L_dr) with the true propensity: what MRDR's imputation minimises."""
     values = {}

@@ -31,6 +31,7 @@ CASES = [
     (AdapSL, {}),
     (AdapSL, ALONE),
     (BalancedIPS, {}),
+    (BalancedIPS, {"lambda_balance": 0}),
     (BalancedIPS, {"lambda_balance": 3.0, "propensity_floor": 0.3, "lambda_cvr": 2.0}),
     (BalancedDR, {"lambda_balance": 2.0, "lambda_imputation": 0.5}),
     (BalancedDR, {"balance_trains": "propensity", "lambda_balance": 2.0, "self_normalized": True}),
@@ -76,7 +77,7 @@ def twin_of(objective):
             terms["ctr"] = bce(p_ctr, o).mean()
             if objective.lambda_ctcvr:
                 terms["ctcvr"] = objective.lambda_ctcvr * bce(p_ctr * p_cvr, o * r).mean()
-        if isinstance(objective, (BalancedIPS, BalancedDR)):
+        if getattr(objective, "lambda_balance", 0):
             floor, phi = objective.propensity_floor, live if objective.balance_trains == "both" else frozen
             weights = o / np.maximum(p_ctr, floor) - (1 - o) / np.maximum(1 - p_ctr, floor)
             terms["balance"] = objective.lambda_balance * (weights * sigmoid(phi["cvr"])).mean() ** 2
