@@ -64,32 +64,16 @@ def build(architecture, backbone, layout):
     return ARCHITECTURES[name](LAYOUTS[layout], HEADS, backbone=factory, **OPTIONS.get(name, [{}])[number])
 
 
-on_the_covering = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("architecture", "backbone", "layout"), covering(), ids=lambda part: part if isinstance(part, str) else part[0]
 )
-
-
-@on_the_covering
-def test_training_reaches_everything_with_finite_gradients_one_row_included(architecture, backbone, layout):
-    model = build(architecture, backbone, layout)
-    for rows in (8, 1):
-        x = torch.randn(rows, LAYOUTS[layout].width, requires_grad=True)
-        out = model(x)
-        assert {head: tuple(z.shape) for head, z in out.logits.items()} == dict.fromkeys(HEADS, (rows,))
-        assert all(h.shape[0] == rows and h.dim() == 2 and h.dtype == torch.float32 for h in out.hidden.values())
-        assert out.embedding is x
-        model.zero_grad()
-        sum(z.sum() for z in out.logits.values()).backward()
-        for name, parameter in [("x", x), *model.named_parameters()]:
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-
-
-@on_the_covering
 def test_parameters_are_divided_into_what_reaches_one_head_and_what_reaches_all(
     architecture, backbone, layout, randomise, batch
 ):
     model = build(architecture, backbone, layout)
+    one = model(torch.randn(1, LAYOUTS[layout].width))
+    assert all(z.shape == (1,) and z.isfinite() for z in one.logits.values()), "a batch of one row is trained on"
+    assert all(h.shape[0] == 1 and h.dim() == 2 for h in one.hidden.values())
     randomise(model)
     parameters = dict(model.named_parameters())
     assert len({p.data_ptr() for p in parameters.values()}) == len(parameters), "every network is built anew"

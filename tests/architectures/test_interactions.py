@@ -1,4 +1,4 @@
-"""DeepFM and DCN-V2 against NumPy, hand-worked rows and the algebra they promise."""
+"""DeepFM, DCN-V2 and NCF against NumPy, hand-worked rows and what they are built from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvr_plugins.architectures import DCNV2, MLP, DeepFM
+from cvr_plugins.architectures import DCNV2, MLP, NCF, DeepFM
 from cvr_plugins.contracts import Layout
 
 FIELDS = Layout((3, 3, 3), dense=2)
@@ -76,6 +76,13 @@ def test_dcn_v2_cross_layer_of_a_row_worked_by_hand():
     assert model(torch.tensor([[2.0, 3.0]])).tolist() == [[46.0, 9.0]]
 
 
+def test_ncf_is_an_mlp_of_the_published_shape():
+    # With the logit's, three layers.
+    ncf = NCF(Layout((4, 4), names=("user", "item")), dims=(4, 4))
+    assert repr(ncf.layers) == repr(MLP(Layout((8,)), dims=(4, 4), batch_norm=False).layers)
+    assert ncf.output_dim == 4
+
+
 @pytest.mark.parametrize("backbone", [DeepFM, DCNV2])
 def test_the_deep_part_takes_the_mlps_options(backbone):
     model = backbone(FIELDS, dims=[7], activation="tanh", dropout=0.3, batch_norm=False)
@@ -91,6 +98,9 @@ def test_the_deep_part_takes_the_mlps_options(backbone):
         (lambda: DeepFM(FIELDS, dims=(0,)), "dims must be a list of positive integers"),
         (lambda: DCNV2(FIELDS, rank=0), "rank must be a whole number of at least 1; got 0"),
         (lambda: DCNV2(FIELDS, rank=12), "rank must not exceed the width of the input, 11; got 12"),
+        (lambda: NCF(Layout((4, 4, 4), names=("user", "item", "tags"))), "got user, item, tags and 0 dense .*inputs"),
+        (lambda: NCF(Layout((4,), names=("user",))), "two embeddings, of a user and an item; got user and 0 dense"),
+        (lambda: NCF(Layout((4, 4), dense=2)), "got 2 fields and 2 dense values"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(build, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from cvr_plugins.architectures import DCNV2, MLP, DeepFM, Masked
 from cvr_plugins.architectures.partly_shared import Coordinates, PartlyShared, prune
 from cvr_plugins.contracts import Labels, Layout
 from cvr_plugins.model import CVRModel
-from cvr_plugins.objectives import DR
+from cvr_plugins.objectives import AdapSL
+from cvr_plugins.testing._log import Batch
+from cvr_plugins.testing._training import Trainer
 
 HEADS = ("ctr", "cvr", "imputation")
 LAYOUT = Layout((4, 3), dense=1, names=("user", "tags"))
@@ -50,14 +53,11 @@ def labels(rows=8, seed=0):
     return Labels(click, click * (torch.rand(rows, generator=draw) < 0.5).float())
 
 
-def build(backbone=MLP, objective=None, dims=(6, 5), **options):
+def build(backbone=MLP, dims=(6, 5), encoder=None, layout=LAYOUT, **options):
     torch.manual_seed(1)
-    objective = objective or DR(imputes="conversion", alternate=True, lambda_ctcvr=0)
-
-    def network(layout, **overrides):
-        return backbone(layout, **{"dims": dims, "activation": "tanh", **overrides})
-
-    return CVRModel(Encoder(), Masked(LAYOUT, objective.heads, backbone=network, **options), objective)
+    objective = AdapSL()
+    network = partial(backbone, dims=dims, activation="tanh")
+    return CVRModel(encoder or Encoder(), Masked(layout, objective.heads, backbone=network, **options), objective)
 
 
 def all_weights(architecture):
@@ -114,61 +114,24 @@ def test_what_is_shared_is_half_of_every_width_and_one_tensor():
     # Each is registered once, and is in both phases' steps as one object.
     names = [name for name, p in model.named_parameters(remove_duplicate=False) if name.endswith("both")]
     assert len(names) == len(shapes)
-    imputation, prediction = (
-        set(model.parameters_for(phase))
-        for phase in DR(imputes="conversion", alternate=True, lambda_ctcvr=0)._alternating(shared=True)
-    )
+    imputation, prediction = (set(model.parameters_for(phase)) for phase in model.objective.phases)
     assert imputation & prediction == {w.both for w in architecture.weights()}
     assert not list(model.encoder.parameters())
 
 
-def test_heads_reach_their_own_parameters_and_the_pair_what_it_shares():
-    model = build().double()
-    architecture = model.architecture
-    drop_some(architecture, "prediction", 1)
-    x = {**inputs(64), "price": inputs(64)["price"].double()}
-    logits = model.outputs(x).logits
-    parameters = dict(model.named_parameters())
-    reached = {name: set() for name in parameters}
-    for head in HEADS:
-        grads = torch.autograd.grad(logits[head].sum(), list(parameters.values()), retain_graph=True, allow_unused=True)
-        for name, grad in zip(parameters, grads, strict=True):
-            # A batch normalisation takes the mean off: a bias before it has a gradient of rounding errors.
-            if grad is not None and grad.abs().max() > 1e-12:
-                reached[name].add(head)
-    owners = {id(p): {head} for head in HEADS for p in model.architecture.parameters_for([head], shared=False)}
-    for name, heads in reached.items():
-        assert heads <= owners.get(id(parameters[name]), {"cvr", "imputation"}), name
-    assert all(
-        reached[name] for name in reached if "both" in name and ".layers.1" not in name and ".layers.3" not in name
-    )
-    assert sum(map(len, (architecture.parameters_for([h], shared=False) for h in HEADS))) + len(
-        architecture.parameters_for([], shared=True)
-    ) == len(parameters)
-
-
-@pytest.mark.parametrize(("backbone", "fraction"), [(MLP, 0.0), (DCNV2, 0.5), (MLP, 0.9)])
+@pytest.mark.parametrize(("backbone", "fraction"), [(MLP, 0.0), (DCNV2, 0.5), (MLP, 0.9), (DeepFM, 0.5)])
 def test_every_fraction_shares_what_it_says_rounded_down(backbone, fraction):
-    model = build(backbone=backbone, shared_fraction=fraction)
+    encoder = Encoder()
+    fields = (4, 3)
+    if backbone is DeepFM:  # which takes fields of one width
+        encoder.tags = nn.Embedding(5, 4, padding_idx=0)
+        fields = (4, 4)
+    model = build(backbone=backbone, encoder=encoder, layout=Layout(fields, dense=1), shared_fraction=fraction)
     for weight in model.architecture.weights():
         whole = weight.weight("cvr")
         shared = 0 if weight.both is None else weight.both.shape[weight.axis]
         assert shared == math.floor(fraction * whole.shape[weight.axis])
     assert all(torch.isfinite(z).all() for z in model.outputs(inputs()).logits.values())
-
-
-def test_deepfm_gets_fields_of_one_width():
-    class Equal(Encoder):
-        def __init__(self):
-            super().__init__()
-            self.tags = nn.Embedding(5, 4, padding_idx=0)
-
-    torch.manual_seed(0)
-    layout = Layout((4, 4), dense=1)
-    objective = DR()
-    model = CVRModel(Equal(), Masked(layout, objective.heads, backbone=DeepFM), objective)
-    logits = model.outputs(inputs()).logits
-    assert {head: tuple(z.shape) for head, z in logits.items()} == dict.fromkeys(HEADS, (8,))
 
 
 def test_a_plain_input_is_every_heads_input():
@@ -187,8 +150,7 @@ def test_one_table_under_two_names_stays_one_table():
         def forward(self, x):
             return torch.cat([self.user(x["user"]), self.again(x["user"]), x["price"].unsqueeze(1)], dim=1)
 
-    objective = DR()
-    model = CVRModel(Twice(), Masked(Layout((4, 4), dense=1), objective.heads, backbone=MLP), objective)
+    model = build(encoder=Twice(), layout=Layout((4, 4), dense=1))
     assert len(model.architecture.tables) == 2
     assert model.encoder.again is model.encoder.user
     model.outputs(inputs())
@@ -197,8 +159,7 @@ def test_one_table_under_two_names_stays_one_table():
 def test_a_frozen_table_stays_frozen():
     encoder = Encoder()
     encoder.user.weight.requires_grad_(False)
-    objective = DR()
-    model = CVRModel(encoder, Masked(LAYOUT, objective.heads, backbone=MLP), objective)
+    model = build(encoder=encoder)
     frozen = [*model.architecture.tables[0].parameters(), *model.architecture.own_tables[0].parameters()]
     assert not any(p.requires_grad for p in frozen)
     assert all(p.requires_grad for p in model.architecture.tables[1].parameters())
@@ -209,7 +170,6 @@ def test_a_frozen_table_stays_frozen():
     [
         (("ctr", "cvr"), {}, r"heads 'cvr' and 'imputation'; got \['ctr', 'cvr'\].*MultiDR"),
         (HEADS, {"head_options": {"cvr": {"dims": [4]}}}, "cvr_params and imputation_params must give them the same"),
-        (HEADS, {"head_options": {"cvrs": {}}}, "unknown heads"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(heads, options, message):
@@ -217,20 +177,10 @@ def test_what_cannot_be_shared_is_refused(heads, options, message):
         Masked(LAYOUT, heads, backbone=MLP, **options)
 
 
-def trainer(model, weight_decay=0.1):
-    """The two phases' optimisers as a trainer makes them, with a weight decay that would be seen."""
-    phases = DR(imputes="conversion", alternate=True, lambda_ctcvr=0)._alternating(shared=True)
-    optimizers = [torch.optim.Adam(model.parameters_for(p), lr=0.05, weight_decay=weight_decay) for p in phases]
-
-    def step(number, seed):
-        phase, optimizer = phases[number], optimizers[number]
-        terms = model.objective.loss(model.outputs(inputs(32, seed)), labels(32, seed))
-        model.zero_grad(set_to_none=True)
-        movable = [p for group in optimizer.param_groups for p in group["params"]]
-        sum(terms[name] for name in phase.terms).backward(inputs=movable)
-        optimizer.step()
-
-    return step
+def trainer(model):
+    """Steps of one phase, 0 the imputation's, with a weight decay that would be seen."""
+    made = Trainer(model, partial(torch.optim.Adam, lr=0.05, weight_decay=0.1))
+    return lambda number, seed: made.phase(number, Batch(inputs(32, seed), labels(32, seed)))
 
 
 def snapshot(architecture, model):
@@ -297,17 +247,6 @@ def test_what_both_models_dropped_is_nobodys():
             assert not weight.both.any()
             assert not any(weight.of(head).alone.any() for head in ("cvr", "imputation"))
     assert architecture.active("prediction") == {"total": 0.0, "shared": 0.0, "private": 0.0}
-
-
-def test_global_pruning_leaves_a_share_of_all_together_and_takes_the_least():
-    architecture = build().architecture
-    everything = torch.cat([each.values.abs().flatten() for each in architecture.coordinates("imputation")])
-    architecture.prune("imputation", 0.3, kinds=("embeddings", "linear"), scope="global")
-    masks = torch.cat([each.mask.flatten() for each in architecture.coordinates("imputation")])
-    assert int(masks.sum()) == round(0.3 * masks.numel())
-    assert everything[masks].min() >= everything[~masks].max()
-    shares = {int(each.mask.sum()) / each.mask.numel() for each in architecture.coordinates("imputation")}
-    assert len(shares) > 2
 
 
 def single(weight, seed=0):

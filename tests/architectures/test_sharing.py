@@ -1,4 +1,4 @@
-"""SharedBottom, MMoE and PLE against NumPy, hand-worked rows and each other."""
+"""Towers, SharedBottom, MMoE and PLE against NumPy, and the options of their networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from cvr_plugins.architectures import DCNV2, MLP, PLE, DeepFM, MMoE, SharedBottom
+from cvr_plugins.architectures import DCNV2, MLP, PLE, DeepFM, MMoE, SharedBottom, Towers
 from cvr_plugins.contracts import Backbone, Layout
 
 HEADS = ("ctr", "cvr", "imputation")
@@ -46,6 +46,21 @@ def agrees(numpy_mlp):
 
 
 TOWERS = [{"tower_dims": ()}, {"tower_dims": (4, 3)}]
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_towers_match_numpy(batch_norm, randomise, numpy_mlp, batch):
+    backbone = partial(SMALL, batch_norm=batch_norm)
+    model = Towers(LAYOUT, HEADS, backbone=backbone, head_options={"cvr": {"dims": (3,)}})
+    state, x = randomise(model), batch(7, LAYOUT.width)
+    out = model(x)
+    assert out.embedding is x
+    for head, width in zip(HEADS, (5, 3, 5), strict=True):
+        hidden = numpy_mlp(state, f"towers.{head}.", x.numpy(), batch_norm=batch_norm)
+        logit = hidden @ state[f"logits.{head}.weight"][0] + state[f"logits.{head}.bias"]
+        assert out.hidden[head].shape == (7, width)
+        np.testing.assert_allclose(out.hidden[head].detach().numpy(), hidden, rtol=1e-9)
+        np.testing.assert_allclose(out.logits[head].detach().numpy(), logit, rtol=1e-9)
 
 
 @pytest.mark.parametrize("towers", TOWERS)
