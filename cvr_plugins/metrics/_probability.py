@@ -23,20 +23,31 @@ def checked_columns(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Bools,
 def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
     """Mean binary cross-entropy, `-mean_i log max(q_i, EPSILON)`, with `q_i = p_i` where y_i = 1, else `1 - p_i`.
 
-    labels: y, 0/1, [N]; probabilities: p, in [0, 1], [N]. Computed in float64. A prediction of exactly 0 or 1 that is
-    wrong costs `-log EPSILON` = 36.04 nats rather than infinity; EPSILON = 2^-52 is scikit-learn's for float64, used
-    here for float32 predictions as well. None where undefined: no rows.
-    Raises ValueError on unequal lengths, non-binary labels and probabilities outside [0, 1].
+    Computed in float64. A prediction of exactly 0 or 1 that is wrong costs `-log EPSILON` = 36.04 nats rather than
+    infinity; EPSILON = 2^-52 is scikit-learn's for float64, used here for float32 predictions as well.
+
+    Parameters
+    ----------
+    labels
+        y, 0/1, `[N]`.
+    probabilities
+        p, in [0, 1], `[N]`.
+
+    Returns
+    -------
+    float or None
+        None where undefined: no rows.
+
+    Raises
+    ------
+    ValueError
+        On unequal lengths, non-binary labels and probabilities outside [0, 1].
     """
-    return log_loss_of(*checked_columns(labels, probabilities))
-
-
-def log_loss_of(labels: Bools, probabilities: Floats) -> float | None:
-    """Return `log_loss` of checked columns."""
-    if not len(labels):
+    positive, checked = checked_columns(labels, probabilities)
+    if not len(positive):
         return None
-    observed = probabilities.astype(np.float64)
-    np.subtract(1.0, observed, out=observed, where=~labels)
+    observed = checked.astype(np.float64)
+    np.subtract(1.0, observed, out=observed, where=~positive)
     np.log(np.maximum(observed, EPSILON, out=observed), out=observed)
     return abs(float(observed.mean()))  # a sum of logarithms <= 0; abs rather than minus, which would make -0.0
 
@@ -44,16 +55,19 @@ def log_loss_of(labels: Bools, probabilities: Floats) -> float | None:
 def calibration(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
     """Ratio of mean prediction to mean label, `mean_i p_i / mean_i y_i`; best is 1, above 1 predicts too much.
 
-    labels: y, 0/1, [N]; probabilities: p, in [0, 1], [N]. None where undefined: no positive row.
-    Raises ValueError on unequal lengths, non-binary labels and probabilities outside [0, 1].
+    Parameters
+    ----------
+    labels, probabilities
+        As for `log_loss`, errors included.
+
+    Returns
+    -------
+    float or None
+        None where undefined: no positive row.
     """
-    return calibration_of(*checked_columns(labels, probabilities))
-
-
-def calibration_of(labels: Bools, probabilities: Floats) -> float | None:
-    """Return `calibration` of checked columns."""
-    positives = int(labels.sum())
-    return float(probabilities.sum(dtype=np.float64)) / positives if positives else None
+    positive, checked = checked_columns(labels, probabilities)
+    positives = int(positive.sum())
+    return float(checked.sum(dtype=np.float64)) / positives if positives else None
 
 
 def expected_calibration_error(
@@ -61,26 +75,41 @@ def expected_calibration_error(
 ) -> float | None:
     """Expected calibration error, `sum_b n_b / N * |mean_b p - mean_b y|` over the bins b of the predictions.
 
-    labels: y, 0/1, [N]; probabilities: p, in [0, 1], [N]. Bins are half-open, `(e_{b-1}, e_b]`, the first with 0.
-    strategy "uniform": `e_b = b / bins`. strategy "quantile": `e_b` is the smallest prediction with a share of at
-    least `b / bins` of the rows at or below it; equal predictions are never split, so heavy ties leave fewer bins.
-    Conversion rates are small: with equal widths most rows fall into the first bin, and "quantile" says more.
-    None where undefined: no rows.
-    Raises ValueError on unequal lengths, non-binary labels, probabilities outside [0, 1], `bins` that is not a
-    positive integer and an unknown strategy. Guo et al., ICML 2017, eq. 3 (uniform).
+    Bins are half-open, `(e_{b-1}, e_b]`, the first with 0. Conversion rates are small: with equal widths most rows fall
+    into the first bin, and "quantile" says more.
+
+    Parameters
+    ----------
+    labels, probabilities
+        As for `log_loss`, errors included.
+    bins
+        How many, at least 1.
+    strategy
+        "uniform": `e_b = b / bins`. "quantile": `e_b` is the smallest prediction with a share of at least `b / bins` of
+        the rows at or below it; equal predictions are never split, so heavy ties leave fewer bins.
+
+    Returns
+    -------
+    float or None
+        None where undefined: no rows.
+
+    Raises
+    ------
+    ValueError
+        For `bins` that is not a positive integer and an unknown strategy, too.
+
+    References
+    ----------
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 3 (uniform).
     """
-    return expected_calibration_error_of(*checked_columns(labels, probabilities), bins=bins, strategy=strategy)
-
-
-def expected_calibration_error_of(labels: Bools, probabilities: Floats, *, bins: int, strategy: str) -> float | None:
-    """Return `expected_calibration_error` of checked columns."""
-    predicted = probabilities.astype(np.float64)
+    positive, checked = checked_columns(labels, probabilities)
+    predicted = checked.astype(np.float64)
     bin_of_row = bins_of(predicted, bins=bins, strategy=strategy)
-    if not len(labels):
+    if not len(positive):
         return None
     # Within a bin, n_b / N * |mean p - mean y| is |sum p - sum y| / N.
-    gaps = np.bincount(bin_of_row, weights=predicted) - np.bincount(bin_of_row, weights=labels)
-    return float(np.abs(gaps).sum()) / len(labels)
+    gaps = np.bincount(bin_of_row, weights=predicted) - np.bincount(bin_of_row, weights=positive)
+    return float(np.abs(gaps).sum()) / len(positive)
 
 
 def bins_of(predicted: Floats, *, bins: int, strategy: str) -> Ints:

@@ -12,7 +12,7 @@ from typing import Literal
 from cvr_plugins.metrics._checks import Bools, Floats, Ints
 from cvr_plugins.metrics._grouped import GroupedAuc, group_by_codes
 from cvr_plugins.metrics._per_user import UserRanking, rank_users, user_ndcg_of, user_recall_of
-from cvr_plugins.metrics._probability import calibration_of, expected_calibration_error_of, log_loss_of
+from cvr_plugins.metrics._probability import calibration, expected_calibration_error, log_loss
 from cvr_plugins.metrics._ranking import RankedScores, order_codes
 from cvr_plugins.nearest import unknown
 
@@ -52,7 +52,7 @@ class Sample:
 
     def ece(self, strategy: str) -> float | None:
         """See `cvr_plugins.metrics.expected_calibration_error`; 10 bins."""
-        return expected_calibration_error_of(self.labels, self.probabilities, bins=10, strategy=strategy)
+        return expected_calibration_error(self.labels, self.probabilities, bins=10, strategy=strategy)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ METRICS: Mapping[str, Metric] = {
             "mean AUC of the groups, weighted by their rows",
             needs_groups=True,
         ),
-        Metric("log_loss", "min", lambda s: log_loss_of(s.labels, s.probabilities), "mean binary cross-entropy, nats"),
-        Metric("calibration", "one", lambda s: calibration_of(s.labels, s.probabilities), "mean prediction over label"),
+        Metric("log_loss", "min", lambda s: log_loss(s.labels, s.probabilities), "mean binary cross-entropy, nats"),
+        Metric("calibration", "one", lambda s: calibration(s.labels, s.probabilities), "mean prediction over label"),
         Metric("ece", "min", lambda s: s.ece("uniform"), "expected calibration error, 10 bins of equal width"),
         Metric("ece_quantile", "min", lambda s: s.ece("quantile"), "expected calibration error, 10 bins of equal size"),
     )

@@ -125,7 +125,8 @@ def _log(path: str | Path | None, logs: tuple[str, ...], name: str, *, part: str
     # Two files have different tokens; as objects they are put together without a common set of categories.
     frames = [_read(file, _IDS, (*_LABELS, "time_ms")).astype(dict.fromkeys(_IDS, object)) for file in files]
     if part is not None:
-        frames = [frame.assign(**{part: _part(file)}) for frame, file in zip(frames, files, strict=True)]
+        names = ["train" if file.name in STANDARD else "test" for file in files]
+        frames = [frame.assign(**{part: name}) for frame, name in zip(frames, names, strict=True)]
     log = pd.concat(frames, ignore_index=True)
     columns: dict[str, object] = dict(log)
     notes: list[str] = []
@@ -141,7 +142,8 @@ def _log(path: str | Path | None, logs: tuple[str, ...], name: str, *, part: str
                 notes.append(f"count column {count!r}: missing in {rows(int(missing.sum()))}; set to 0.")
             found[count] = np.log1p(np.where(missing, 0.0, np.maximum(values, 0.0)))
         columns.update(found)
-    columns[_TAGS] = _spaced(columns[_TAGS])
+    # Published as `39,13`.
+    columns[_TAGS] = pd.Series(columns[_TAGS]).cat.rename_categories(lambda tags: tags.replace(",", " "))
     schema = Schema(**_SCHEMA, part=part)  # type: ignore[arg-type]
     return FunnelLog.from_frame(pd.DataFrame(columns, copy=False), schema, name=name, notes=notes)
 
@@ -149,15 +151,3 @@ def _log(path: str | Path | None, logs: tuple[str, ...], name: str, *, part: str
 def _read(file: Path, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
     types = {**dict.fromkeys(texts, pa.string()), **dict.fromkeys(numbers, pa.float64())}
     return read_frame(Source.open(file), list(types), types)
-
-
-def _part(file: Path) -> str:
-    return "train" if file.name in STANDARD else "test"
-
-
-def _spaced(tags: object) -> pd.Series:
-    """Tags such as `39,13` with spaces between them, no tag where there is none."""
-    column = pd.Series(tags)
-    texts = [text.replace(",", " ") for text in column.cat.categories]
-    codes = column.cat.codes.to_numpy()
-    return pd.Series(np.append(np.array(texts, dtype=object), "")[codes])

@@ -139,7 +139,7 @@ def ratings_log(
     }
     for feature, values in (features or {}).items():
         side = user if feature.side == "user" else item
-        columns[feature.name] = _taken(values, side[order])
+        columns[feature.name] = values[side[order]]
     schema = Schema(USER, ITEM, CLICK, CONVERSION, features=tuple(features or ()), part=PART)
     return FunnelLog.from_frame(pd.DataFrame(columns, copy=False), schema, name=name, notes=found)
 
@@ -152,10 +152,3 @@ def _unrated(train: Ratings, users: int, items: int, share: float, seed: int) ->
     if share == 1:
         return pairs
     return np.sort(np.random.default_rng(seed).choice(pairs, round(share * len(pairs)), replace=False))
-
-
-def _taken(values: np.ndarray, codes: np.ndarray) -> object:
-    if values.dtype.kind == "f":
-        return values[codes]
-    tokens, numbers = np.unique(values, return_inverse=True)
-    return pd.Categorical.from_codes(numbers[codes], categories=pd.Index(tokens))

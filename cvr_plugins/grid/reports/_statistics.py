@@ -81,8 +81,3 @@ def holm(p_values: pd.Series) -> pd.Series:
     """
     ordered = p_values.dropna().sort_values()
     return (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1).reindex(p_values.index)
-
-
-def least_wilcoxon(n: int) -> float:
-    """Return the smallest two-sided p-value that Wilcoxon's exact test can give for n pairs, 2^(1 - n)."""
-    return float(2.0 ** (1 - n))
