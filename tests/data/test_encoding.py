@@ -101,7 +101,6 @@ def test_json_gives_back_a_vocabulary_that_encodes_identically():
 BAD_FRAMES = {
     "missing columns": (lambda f: f.drop(columns=["tag", "x"]), "The table lacks the columns 'tag', 'x'"),
     "doubled column": (lambda f: pd.concat([f, f[["x"]]], axis=1), "more than one column named 'x'"),
-    "missing float": (lambda f: f.assign(x=[1.0, None]), "float column 'x' is missing"),
     "text as float": (lambda f: f.assign(x=["1", "a"]), "column 'x' holds text that is not a number"),
 }
 

@@ -65,13 +65,6 @@ def test_a_bad_table_is_refused_on_one_line(case: str, frame: pd.DataFrame, sche
         assert part in message
 
 
-def test_a_good_table_passes_without_notes(log: FunnelLog):
-    assert log.notes == ()
-    assert log.name == "shop"
-    assert len(log) == 6
-    assert list(log.frame.columns) == list(log.schema.columns)
-
-
 def test_the_table_of_the_caller_is_not_changed(frame: pd.DataFrame, schema: Schema):
     frame = frame.assign(click=[1.0, 0, 0, 0, 0, 0], conversion=[1, 1, NAN, 0, 0, 0], extra="x").set_index(
         "hour", drop=False

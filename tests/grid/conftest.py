@@ -52,9 +52,9 @@ def source(log_file):
 
 @pytest.fixture(scope="session")
 def finished_grid(source, tmp_path_factory):
-    """The folder of a grid that ran in two processes; to be read, not changed."""
+    """The folder of a grid that ran in one process; to be read, not changed."""
     out = tmp_path_factory.mktemp("grid") / "out"
-    run_grid(plan(source()), out, jobs=2)
+    run_grid(plan(source()), out)
     return out
 
 

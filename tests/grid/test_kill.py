@@ -21,8 +21,8 @@ def made(path) -> dict[str, int]:
 def test_a_kill_as_soon_as_a_run_is_finished(finished_grid, source, results_of, tmp_path):
     file, out = tmp_path / "grid.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump(source()))
-    command = [*COMMAND, "-c", str(file), "-o", str(out), "--resume", "--jobs", "2"]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = [*COMMAND, "-c", str(file), "-o", str(out), "--resume"]
+    running = subprocess.Popen([*command, "--jobs", "2"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not made(out) and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -292,13 +292,6 @@ def test_html_without_matplotlib_says_what_to_install(finished_grid, tmp_path, m
     assert not (tmp_path / "report.md").exists()
 
 
-def test_files_are_written_beside_the_results_or_where_asked(two_methods, tmp_path):
-    files = write_report(two_methods, Request(), ["md", "tex"])
-    assert files == [two_methods / "report.md", two_methods / "report.tex"]
-    (file,) = write_report(two_methods, Request(), ["md"], tmp_path / "elsewhere")
-    assert file.read_text() == (two_methods / "report.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("keys", "shown", "notes"),
     [

@@ -48,9 +48,6 @@ def test_unknown_metrics_are_refused_with_the_nearest_name(name: Any, message: s
 def test_keys_are_parsed() -> None:
     assert m.parse_key("cvr/click/auc") == ("cvr", "click", "auc")
     assert m.parse_key("ctcvr/entire/f1@0.5%").metric == "f1@0.5%"
-    for target in m.TARGETS:
-        for name in m.DEFAULT_METRICS:
-            assert m.parse_key(f"{target.name}/{name}") == (target.task, target.space, name)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from cvr_plugins.metrics import (
     SESSION_BASELINES,
@@ -100,24 +100,6 @@ def test_metrics_at_k_are_means_over_every_order_that_the_scores_allow(data, k: 
     for metric, expected in twin(ptr, purchased, scores, k).items():
         found = ranked.value(metric, k)
         assert found == (None if expected is None else pytest.approx(expected, abs=1e-12)), metric
-
-
-@settings(deadline=None, max_examples=40)
-@given(ragged(largest=12), st.integers(1, 14))
-def test_against_scikit_learn(data, k: int) -> None:
-    ptr, purchased, scores, views = data
-    ranked = RankedSessions(ptr, purchased, scores, views=views)
-    both = [(a, b) for a, b in itertools.pairwise(ptr) if 0 < purchased[a:b].sum() < b - a]
-    gaucs = [roc_auc_score(purchased[a:b], scores[a:b]) for a, b in both]
-    assert ranked.gauc() == (pytest.approx(np.mean(gaucs)) if both else None)
-    if 0 < purchased.sum() < len(purchased):
-        assert ranked.auc() == pytest.approx(roc_auc_score(purchased, scores, sample_weight=views))
-    else:
-        assert ranked.auc() is None
-    buying = [(a, b) for a, b in itertools.pairwise(ptr) if purchased[a:b].any()]
-    if buying and all(b - a > 1 for a, b in buying):
-        expected = np.mean([ndcg_score([purchased[a:b]], [scores[a:b]], k=k) for a, b in buying])
-        assert ranked.ndcg(k) == pytest.approx(expected)
 
 
 def test_what_cannot_be_said_is_none() -> None:

@@ -1,8 +1,6 @@
-"""Coat, Yahoo! R3 and KuaiRec: files of the published layouts with made-up contents, and Coat's own where present."""
+"""Coat, Yahoo! R3 and KuaiRec: files of the published layouts with made-up contents."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import pytest
 from cvr_plugins.data import DataError
 from cvr_plugins.data.published import coat, kuairec, yahoo_r3
 
-COAT = Path(__file__).resolve().parents[4] / "shared" / "data" / "coat"
 GROUPS = {"user": {"gender": 2, "age": 3}, "item": {"gender": 2, "color": 4}}
 
 
@@ -109,21 +106,6 @@ def test_files_that_are_cut_are_named(tmp_path):
         (tmp_path / "test.ascii").write_text(text)
         with pytest.raises(DataError, match=f"test.ascii' .*{message}"):
             coat(path=tmp_path)
-
-
-@pytest.mark.skipif(not COAT.is_dir(), reason="Coat's files are not here")
-def test_the_published_files():
-    log = coat(path=COAT)
-    train, test = (log.frame[log.frame["part"] == part] for part in ("train", "test"))
-    assert (log.summary()["users"], log.summary()["items"]) == (290, 300)
-    assert (int(train["rated"].sum()), len(test)) == (6960, 4640)
-    rated = train[train["rated"] == 1]
-    assert set(rated.groupby("user_id", observed=True).size()) == {24}
-    assert set(test.groupby("user_id", observed=True).size()) == {16}
-    assert rated["positive"].mean() == pytest.approx(0.520, abs=5e-4)
-    assert test["positive"].mean() == pytest.approx(0.401, abs=5e-4)
-    assert log.notes[0].startswith("366 of 4,640 test pairs also occur in training")
-    assert len(coat(path=COAT, overlap=False)) == 87_000 + 4640 - 366
 
 
 TRAIN = "7\t10\t5\n7\t2\t1\n12\t10\t3\n30\t4\t2\n"
