@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from cvr_plugins.nearest import unknown
@@ -36,143 +37,156 @@ class Kind:
     ----------
     name, label : str
         What it is called in code and in messages.
-    hook : str
-        The hook that registers things of it.
     accept : callable
         The check of what the hook returned.
     listing : str
         What shows them all, "" if nothing does.
     joins : tuple of str
-        Kinds that share their names in a framework; such a kind has no hook of its own.
+        Kinds that share their names in a framework; nothing is registered as such a kind itself.
     """
 
     name: str
     label: str
-    hook: str = ""
     accept: Callable[[Any], Accepted] = Accepted
     listing: str = ""
     joins: tuple[str, ...] = ()
 
+    @property
+    def hook(self) -> str:
+        """The hook that registers things of it."""
+        return f"cvr_register_{self.name}s"
+
+
+def _listed(result: object, what: str, name_of: Callable[[Any], str | None], problem: Callable[[Any], str]) -> Accepted:
+    """Accept a list; name_of: what an item is called, None if it is none of `what`; problem: what is wrong with it."""
+    if not isinstance(result, (list, tuple)):
+        raise Refused(f"it must return a list of {what}; got {_shown(result)}.")
+    named = [(name_of(value), value) for value in result]
+    names = [name for name, _ in named if name]
+    for position, (name, value) in enumerate(named):
+        if name is None:
+            raise Refused(f"it must return a list of {what}; item {position} is {_shown(value)}.", names)
+        reason = problem(value)
+        if reason:
+            raise Refused(reason, names)
+    _refuse_twins(names)
+    return Accepted(dict(zip(names, result, strict=True)))
+
 
 def _methods(result: object) -> Accepted:
-    if not isinstance(result, (list, tuple)):
-        raise Refused(f"it must return a list of Method; got {_shown(result)}.")
-    if not result:
+    if isinstance(result, (list, tuple)) and not result:
         return Accepted({})
     from cvr_plugins.contracts import API_VERSION, Method
 
-    names = [method.name for method in result if isinstance(method, Method)]
-    for position, method in enumerate(result):
-        if not isinstance(method, Method):
-            raise Refused(f"it must return a list of Method; item {position} is {_shown(method)}.", names)
-        if not isinstance(method.api, int) or isinstance(method.api, bool) or method.api < 1:
-            raise Refused(f"{method.name}: 'api' must be a positive whole number; got {_shown(method.api)}.", names)
-        # What a method for newer contracts must look like is not known here.
-        problem = _problem(method) if method.api <= API_VERSION else ""
-        if problem:
-            raise Refused(f"{method.name}: {problem}", names)
-    _refuse_twins(names)
+    found = _listed(result, "Method", lambda value: value.name if isinstance(value, Method) else None, _problem).items
     return Accepted(
-        {method.name: method for method in result if method.api <= API_VERSION},
+        {name: method for name, method in found.items() if method.api <= API_VERSION},
         {
-            method.name: f"Method {method.name} is written for version {method.api} of the contracts; "
+            name: f"Method {name} is written for version {method.api} of the contracts; "
             f"this cvr-plugins has version {API_VERSION}. Upgrade cvr-plugins to use it."
-            for method in result
+            for name, method in found.items()
             if method.api > API_VERSION
         },
     )
 
 
-def _problem(method: Any) -> str:
-    from cvr_plugins.contracts import Objective
+_FIELDS: tuple[tuple[str, Any, str], ...] = (
+    ("architecture", str, "be the name of a registered one"),
+    ("backbone", str, "be the name of a registered one"),
+    ("weighting", (str, type(None)), "be None or the name of a registered one"),
+    ("defaults", Mapping, "map names of options to values"),
+    ("summary", str, "be text"),
+    ("reference", str, "be text"),
+)
+"""Field of a method, its type, and what it must."""
 
-    for option in ("architecture", "backbone"):
-        value = getattr(method, option)
-        if not isinstance(value, str) or not value:
-            return f"{option!r} must be the name of a registered one; got {_shown(value)}."
-    if not isinstance(method.defaults, Mapping) or not all(isinstance(key, str) for key in method.defaults):
-        return f"'defaults' must map names of options to values; got {_shown(method.defaults)}."
-    if method.weighting is not None and (not isinstance(method.weighting, str) or not method.weighting):
-        return f"'weighting' must be None or the name of a registered one; got {_shown(method.weighting)}."
-    for text in ("summary", "reference"):
-        if not isinstance(getattr(method, text), str):
-            return f"{text!r} must be text; got {_shown(getattr(method, text))}."
+
+def _problem(method: Any) -> str:
+    from cvr_plugins.contracts import API_VERSION, Objective
+
+    if not isinstance(method.api, int) or isinstance(method.api, bool) or method.api < 1:
+        return f"{method.name}: 'api' must be a positive whole number; got {_shown(method.api)}."
+    if method.api > API_VERSION:
+        return ""  # What a method for newer contracts must look like is not known here.
+    for attribute, kind, wanted in _FIELDS:
+        value = getattr(method, attribute)
+        sound = isinstance(value, kind) and (kind is not Mapping or _are_texts(value))
+        if not sound or (value == "" and "name" in wanted):
+            return f"{method.name}: {attribute!r} must {wanted}; got {_shown(value)}."
     objective = method.objective
     while isinstance(objective, functools.partial):
         objective = objective.func
     if not isinstance(objective, type):
         return ""
     if not issubclass(objective, Objective):
-        return f"its objective {objective.__name__} is not a subclass of cvr_plugins.Objective."
-    for attribute in ("heads", "tasks", "needs"):
-        value = getattr(objective, attribute)
-        if not isinstance(value, tuple) or not value or not all(isinstance(each, str) for each in value):
-            return f"{objective.__name__}.{attribute} must be a tuple of names; got {_shown(value)}."
-    for attribute in ("ctr_terms", "cvr_terms"):
-        value = getattr(objective, attribute)
-        if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
-            return f"{objective.__name__}.{attribute} must be a tuple of names of loss terms; got {_shown(value)}."
-    return _undefined(objective)
+        return f"{method.name}: its objective {objective.__name__} is not a subclass of cvr_plugins.Objective."
+    for attribute in ("heads", "tasks", "needs", "ctr_terms", "cvr_terms"):
+        value, loss = getattr(objective, attribute), " of loss terms" if "terms" in attribute else ""
+        if not isinstance(value, tuple) or not (value or loss) or not _are_texts(value):
+            return (
+                f"{method.name}: {objective.__name__}.{attribute} must be a tuple of names{loss}; got {_shown(value)}."
+            )
+    undefined = _undefined(objective)
+    return undefined and f"{method.name}: {undefined}"
 
 
-def _subclasses(base: str) -> Callable[[object], Accepted]:
-    def accept(result: object) -> Accepted:
-        items = _mapping(result, f"{base} class")
-        if not items:
-            return Accepted({})
-        from cvr_plugins import contracts
-
-        for name, value in items.items():
-            if not isinstance(value, type) or not issubclass(value, getattr(contracts, base)):
-                raise Refused(f"{name!r} must be a subclass of cvr_plugins.{base}; got {_shown(value)}.", items)
-            undefined = _undefined(value)
-            if undefined:
-                raise Refused(f"{name!r}: {undefined}", items)
-        return Accepted(items)
-
-    return accept
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(map(isinstance, values, repeat(str)))
 
 
-def _callables(what: str) -> Callable[[object], Accepted]:
+def _mapping_of(what: str, problem: Callable[[str, Any], str]) -> Callable[[object], Accepted]:
+    """Return the check of a mapping name -> `what`; problem: what is wrong with an item, "" if nothing."""
+
     def accept(result: object) -> Accepted:
         items = _mapping(result, what)
         for name, value in items.items():
-            if not callable(value):
-                raise Refused(f"{name!r} must be callable; got {_shown(value)}.", items)
+            reason = problem(name, value)
+            if reason:
+                raise Refused(reason, items)
         return Accepted(items)
 
     return accept
 
 
-def _metrics(result: object) -> Accepted:
-    items = _mapping(result, "Metric")
-    if not items:
-        return Accepted({})
+def _subclasses(base: str) -> Callable[[object], Accepted]:
+    def problem(name: str, value: Any) -> str:
+        from cvr_plugins import contracts
+
+        if not isinstance(value, type) or not issubclass(value, getattr(contracts, base)):
+            return f"{name!r} must be a subclass of cvr_plugins.{base}; got {_shown(value)}."
+        undefined = _undefined(value)
+        return undefined and f"{name!r}: {undefined}"
+
+    return _mapping_of(f"{base} class", problem)
+
+
+def _callable(name: str, value: object) -> str:
+    return "" if callable(value) else f"{name!r} must be callable; got {_shown(value)}."
+
+
+def _metric(name: str, value: object) -> str:
     from cvr_plugins.metrics import Metric
 
-    for name, value in items.items():
-        if not isinstance(value, Metric):
-            raise Refused(f"{name!r} must be a cvr_plugins.metrics.Metric; got {_shown(value)}.", items)
-        if value.name != name:
-            raise Refused(f"{name!r} holds a Metric named {value.name!r}; give both one name.", items)
-    return Accepted(items)
+    if not isinstance(value, Metric):
+        return f"{name!r} must be a cvr_plugins.metrics.Metric; got {_shown(value)}."
+    return "" if value.name == name else f"{name!r} holds a Metric named {value.name!r}; give both one name."
+
+
+def _command(name: str, value: object) -> str:
+    import click
+
+    return "" if isinstance(value, click.Command) else f"{name!r} must be a click command; got {_shown(value)}."
 
 
 def _recbole_models(result: object) -> Accepted:
-    if not isinstance(result, (list, tuple)):
-        raise Refused(f"it must return a list of RecBole model classes; got {_shown(result)}.")
-    names = [value.__name__ for value in result if isinstance(value, type)]
-    for position, value in enumerate(result):
-        if not _derives(value, _RECBOLE_MODEL):
-            raise Refused(f"item {position} must be a RecBole model class; got {_shown(value)}.", names)
-        problem = recbole_problem(value)
-        if problem:
-            raise Refused(problem, names)
-    _refuse_twins(names)
-    return Accepted({value.__name__: value for value in result})
+    def problem(value: type[Any]) -> str:
+        is_model = _derives(value, "recbole.model.abstract_recommender.AbstractRecommender")
+        return recbole_problem(value) if is_model else f"{_shown(value)} is no RecBole model class."
+
+    names = "RecBole model classes"
+    return _listed(result, names, lambda value: value.__name__ if isinstance(value, type) else None, problem)
 
 
-_RECBOLE_MODEL = "recbole.model.abstract_recommender.AbstractRecommender"
 _RECBOLE_BASES = {
     "recbole_trainer": ("recbole.trainer.trainer.AbstractTrainer", "a RecBole trainer class"),
     "recbole_dataset": ("recbole.data.dataset.dataset.Dataset", "a RecBole dataset class"),
@@ -193,7 +207,7 @@ def recbole_problem(model: type[Any]) -> str:
         if value is not None and not _derives(value, base):
             return f"{name}.{attribute} must be {what}; got {_shown(value)}."
     defaults = getattr(model, "recbole_defaults", {})
-    if not isinstance(defaults, Mapping) or not all(isinstance(key, str) for key in defaults):
+    if not isinstance(defaults, Mapping) or not _are_texts(defaults):
         return f"{name}.recbole_defaults must map RecBole's parameters to values; got {_shown(defaults)}."
     metrics = getattr(model, "recbole_metrics", ())
     if not isinstance(metrics, (list, tuple)):
@@ -211,18 +225,10 @@ def recbole_problem(model: type[Any]) -> str:
 
 def _derives(value: object, base: str) -> bool:
     # By name: recbole itself is imported on the RecBole side only.
-    ancestors = getattr(value, "__mro__", ()) if isinstance(value, type) else ()
-    return base in [f"{each.__module__}.{each.__qualname__}" for each in ancestors]
-
-
-def _commands(added: object) -> Accepted:
-    import click
-
-    items = _mapping(added, "click command")
-    for name, value in items.items():
-        if not isinstance(value, click.Command):
-            raise Refused(f"{name!r} must be a click command; got {_shown(value)}.", items)
-    return Accepted(items)
+    for each in value.__mro__ if isinstance(value, type) else ():
+        if f"{each.__module__}.{each.__qualname__}" == base:
+            return True
+    return False
 
 
 def _mapping(result: object, what: str) -> dict[str, Any]:
@@ -266,24 +272,19 @@ def _shown(value: object) -> str:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("method", "method", "cvr_register_methods", _methods, "'cvr-plugins methods'"),
-        Kind("architecture", "architecture", "cvr_register_architectures", _subclasses("Architecture")),
-        Kind("backbone", "backbone", "cvr_register_backbones", _callables("callable (layout, **options)")),
-        Kind("weighting", "weighting", "cvr_register_weightings", _subclasses("Weighting")),
-        Kind("metric", "metric", "cvr_register_metrics", _metrics),
-        Kind("dataset", "data set", "cvr_register_datasets", _callables("callable"), "'cvr-plugins datasets'"),
-        Kind("recbole_model", "RecBole model", "cvr_register_recbole_models", _recbole_models),
+        Kind("method", "method", _methods, "'cvr-plugins methods'"),
+        Kind("architecture", "architecture", _subclasses("Architecture")),
+        Kind("backbone", "backbone", _mapping_of("callable (layout, **options)", _callable)),
+        Kind("weighting", "weighting", _subclasses("Weighting")),
+        Kind("metric", "metric", _mapping_of("Metric", _metric)),
+        Kind("dataset", "data set", _mapping_of("callable", _callable), "'cvr-plugins datasets'"),
+        Kind("recbole_model", "RecBole model", _recbole_models),
     )
 }
 """Kind of thing -> how it is registered, checked and listed."""
 
-COMMAND = Kind("command", "command", "cvr_register_commands", _commands)
+COMMAND = Kind("command", "command", _mapping_of("click command", _command))
 """Commands are added to the command line rather than returned."""
 
-MODEL = Kind(
-    "model",
-    "model",
-    listing="cvr_plugins.recbole.names.available()",
-    joins=("method", "recbole_model"),
-)
+MODEL = Kind("model", "model", listing="cvr_plugins.recbole.names.available()", joins=("method", "recbole_model"))
 """What RecBole takes for a model: registered methods, registered RecBole models, and its own (`Registry.reserve`)."""

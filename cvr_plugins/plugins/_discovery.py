@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from types import ModuleType
-from typing import Any
 
 import pluggy
 
@@ -159,7 +158,11 @@ def _register(found: Discovery, name: str, module: ModuleType) -> None:
             problem = _unmarked(module, attribute, hooks)
         else:
             marked += 1
-            _check_options(attribute, options)
+            if options.get("wrapper") or options.get("hookwrapper") or options.get("specname"):
+                raise _Unfit(
+                    f"{attribute}: each plugin is asked alone, so a hook is a plain function of the hook's name; "
+                    "leave out 'wrapper', 'hookwrapper' and 'specname'."
+                )
             known = attribute in hooks or options.get("optionalhook")
             problem = "" if known else f"There is no hook {attribute!r}. {_hint(attribute, hooks)}"
         if problem:
@@ -174,14 +177,6 @@ def _register(found: Discovery, name: str, module: ModuleType) -> None:
         if manager.has_plugin(name):
             manager.unregister(name=name)
         raise _Unfit(sentence(flat(error))) from error
-
-
-def _check_options(attribute: str, options: Mapping[str, Any]) -> None:
-    if options.get("wrapper") or options.get("hookwrapper") or options.get("specname"):
-        raise _Unfit(
-            f"{attribute}: each plugin is asked alone, so a hook is a plain function of the hook's name; "
-            "leave out 'wrapper', 'hookwrapper' and 'specname'."
-        )
 
 
 def _unmarked(module: ModuleType, attribute: str, hooks: list[str]) -> str:

@@ -61,10 +61,14 @@ class Shelf:
         failures: list[Failure] = []
         for folded, rivals in named.items():
             if folded in owned:
-                whose = f"that of {owned[folded].plugin}'s own {kind.label} {owned[folded].name}"
+                whose = f"that of RecBole's own {kind.label} {owned[folded].name}"
                 failures.extend(_refused(kind, rival, whose) for rival in rivals)
                 continue
-            twins = {rival.plugin: rival for rival in rivals if sum(rival.plugin == each.plugin for each in rivals) > 1}
+            if len(rivals) == 1:
+                entries.append(replace(rivals[0], key=rivals[0].name))
+                continue
+            plugins = [rival.plugin for rival in rivals]
+            twins = {rival.plugin: rival for rival in rivals if plugins.count(rival.plugin) > 1}
             failures.extend(_refused(kind, twin, "another's of the same plugin, too") for twin in twins.values())
             rivals = [rival for rival in rivals if rival.plugin not in twins]
             winner = next((each for each in rivals if each.plugin == BUILTIN), rivals[0] if len(rivals) == 1 else None)
@@ -77,7 +81,8 @@ class Shelf:
                 for old, new in zip(rivals, settled, strict=True)
                 if old is not winner and old.key == old.name
             )
-        entries.sort(key=lambda entry: (entry.key.casefold(), entry.key))
+        keyed = {(entry.key.casefold(), entry.key): entry for entry in entries}
+        entries = [keyed[key] for key in sorted(keyed)]
         plain = {entry.key.casefold(): entry for entry in entries if entry.key == entry.name}
         return cls(kind, tuple(entries), plain, contested), failures
 

@@ -158,7 +158,7 @@ class Registry:
         models : mapping of str to object
             Name -> what `find` is to give as its value. Given again, they replace those given before.
         """
-        reserved = tuple(Registered(MODEL.name, name, value, owner, name) for name, value in models.items())
+        reserved = tuple([Registered(MODEL.name, name, value, owner, name) for name, value in models.items()])
         with self._lock:
             if reserved != self._reserved:
                 self._reserved = reserved

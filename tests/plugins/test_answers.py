@@ -103,8 +103,8 @@ REFUSED = {
     ],
     "recbole_models": [
         ("{'Mine': dict}", "it must return a list of RecBole model classes"),
-        ("[dict]", "item 0 must be a RecBole model class; got the class dict."),
-        ("['Mine']", "item 0 must be a RecBole model class; got 'Mine'."),
+        ("[dict]", "the class dict is no RecBole model class."),
+        ("['Mine']", "it must return a list of RecBole model classes; item 0 is 'Mine'."),
     ],
 }
 """Hook -> what it returns, and the beginning of the reason for which that is refused."""

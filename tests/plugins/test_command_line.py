@@ -53,7 +53,7 @@ BROKEN = {
     ),
     "name of RecBole's own": (
         {"takes_theirs": OWN_NAME},
-        *("partial", "The name of its RecBole model 'BPR' is that of recbole's own model BPR", IN_RECBOLE),
+        *("partial", "The name of its RecBole model 'BPR' is that of RecBole's own model BPR", IN_RECBOLE),
     ),
     "name of another plugin's": (
         {"other": "Mine", "rival": "mine"},

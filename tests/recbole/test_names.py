@@ -132,7 +132,7 @@ def test_a_name_of_recboles_own_is_an_error_that_names_both(distributions, model
     assert listed("SASRec") == {("SASRec", "recbole", "sequential", "RecBole")}
     (message,) = distributions.messages
     name, label = (models[0], "RecBole model") if models else (methods[0], "method")
-    expected = f"Plugin 'acme' (name): The name of its {label} '{name}' is that of recbole's own model SASRec"
+    expected = f"Plugin 'acme' (name): The name of its {label} '{name}' is that of RecBole's own model SASRec"
     assert message.startswith(expected)
     assert names.find("SASRec").__module__ == "recbole.model.sequential_recommender.sasrec"
     for asked in ("acme:SASRec", f"ACME:{name}"):
