@@ -1,12 +1,12 @@
 """What installed plugins cost commands that need none of them: start-up with none and with twenty.
 
-python examples/benchmarks/startup.py [--rounds N] [--only NAME ...] [--into README.md]
+python examples/benchmarks/startup.py [--rounds N] [--plugins N] [--only NAME ...] [--into README.md]
 
-The plugins are made by `cvr-plugins new`, four of each kind, and installed by pip. Times are medians of new processes,
-with none and with twenty in turns, in seconds of the processor on one thread: the time that passes where nothing else
-runs, and hardly another where something does. "imported": how many of the twenty the command imports; to tell whose a
-method is, it must ask them all. With --into the table replaces what stands between the lines `<!-- startup: ... -->`
-and `<!-- end -->` of a file.
+The plugins are made by `cvr-plugins new`, four of each kind unless another number is asked for, and installed by pip.
+Times are medians of new processes, with none and with all in turns, in seconds of the processor on one thread: the time
+that passes where nothing else runs, and hardly another where something does. "imported": how many of them the command
+imports; to tell whose a method is, it must ask them all. With --into the table replaces what stands between the lines
+`<!-- startup: ... -->` and `<!-- end -->` of a file.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from readme_table import replaced
 
 from cvr_plugins.scaffold import KINDS, write_distribution
 
-PLUGINS = 20
 COMMANDS = (
     ["--version"],
     ["--help"],
@@ -44,9 +43,9 @@ print(len({name.partition(".")[0] for name in sys.modules if name.startswith("ac
 PIP = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-build-isolation"]
 
 
-def install(sources: Path, target: Path) -> None:
+def install(count: int, sources: Path, target: Path) -> None:
     kinds = list(KINDS)
-    for i in range(PLUGINS):
+    for i in range(count):
         write_distribution(f"acme-{i}", kind=kinds[i % len(kinds)], folder=sources / f"acme-{i}")
     trees = [str(each) for each in sources.iterdir()]
     subprocess.run([sys.executable, "-m", "pip", "install", *PIP, "--target", str(target), *trees], check=True)
@@ -77,22 +76,26 @@ def run(code: str, arguments: list[str], path: Path) -> tuple[float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--plugins", type=int, default=20)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="commands to time, by their first word")
     parser.add_argument("--into", type=Path, help="file to put the table into")
     given = parser.parse_args()
-    lines = [f"| command | none | {PLUGINS} plugins | difference | imported |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        f"| command | none | {given.plugins} plugins | difference | imported |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     print("\n".join(lines))
     with tempfile.TemporaryDirectory() as temporary:
-        none, twenty = Path(temporary) / "none", Path(temporary) / "twenty"
+        none, all_ = Path(temporary) / "none", Path(temporary) / "all"
         none.mkdir()
-        install(Path(temporary) / "sources", twenty)
+        install(given.plugins, Path(temporary) / "sources", all_)
         write_log(Path(temporary) / "log.csv")
         for arguments in (each for each in COMMANDS if given.only is None or each[0] in given.only):
-            imported = run(COUNTED, arguments, twenty)[1].split()[-1]
-            times: dict[Path, list[float]] = {none: [], twenty: []}
+            imported = run(COUNTED, arguments, all_)[1].split()[-1]
+            times: dict[Path, list[float]] = {none: [], all_: []}
             for turn in range(given.rounds):
                 # In turns who goes first, too.
-                for path in (none, twenty) if turn % 2 else (twenty, none):
+                for path in (none, all_) if turn % 2 else (all_, none):
                     times[path].append(run(PROGRAM, arguments, path)[0])
             before, after = (statistics.median(found) for found in times.values())
             name = " ".join(["cvr-plugins", *arguments])

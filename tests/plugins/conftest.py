@@ -1,4 +1,4 @@
-"""Throw-away distributions on a search path of their own: metadata folders with modules, or built and installed."""
+"""Throw-away distributions on a search path of their own: metadata folders with modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -46,23 +45,6 @@ def cvr_register_methods():
     return [Method({name!r}, Broken, summary="broken", reference="none", api={api})]
 """
 
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "{plugin}-dist"
-version = "1.0"
-dependencies = ["cvr-plugins"]
-
-[project.entry-points.cvr_plugins]
-{plugin} = "{plugin}_module"
-
-[tool.hatch.build.targets.wheel]
-only-include = ["{plugin}_module.py"]
-"""
-
 
 class Distributions:
     """Distributions installed for one test."""
@@ -85,21 +67,6 @@ class Distributions:
         module = module or f"{plugin}_module"
         self.folder.joinpath(f"{module}.py").write_text(textwrap.dedent(source))
         self.add_metadata(distribution or f"{plugin}-dist", f"{plugin} = {value or module}", version=version)
-
-    def install(self, sources: Mapping[str, str]) -> None:
-        """Build a distribution of each plugin -> source of its module, and install them with one call of pip."""
-        pytest.importorskip("hatchling", reason="the builder is of the test extra")
-        trees = []
-        for plugin, source in sources.items():
-            tree = self.folder.parent / f"{self.folder.name}-sources" / plugin
-            tree.mkdir(parents=True)
-            (tree / f"{plugin}_module.py").write_text(textwrap.dedent(source))
-            (tree / "pyproject.toml").write_text(PYPROJECT.format(plugin=plugin))
-            trees.append(str(tree))
-        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-build-isolation"]
-        pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(self.folder), *trees]
-        done = subprocess.run(pip, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
 
     def add_methods(self, plugin: str, *names: str, **options: str) -> None:
         """Install a plugin with methods of these names, `summary` telling whose they are."""
@@ -124,19 +91,12 @@ class Distributions:
 
     def python(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run code in a process of its own, where the distributions are installed."""
-        return self.program(sys.executable, "-c", textwrap.dedent(code), **environment)
-
-    def program(
-        self, *command: object, cwd: Path | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a program where the distributions are installed."""
         path = os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
         return subprocess.run(
-            [str(each) for each in command],
+            [sys.executable, "-c", textwrap.dedent(code)],
             capture_output=True,
             text=True,
             check=False,
-            cwd=cwd,
             env={**os.environ, "PYTHONPATH": path, **environment},
             timeout=120,
         )

@@ -23,7 +23,9 @@ from pip._vendor.packaging import markers
 # pip takes --python-version for wheels, and markers such as python_version < '3.12' from the Python it runs on.
 python = sys.argv[1]
 here = markers.default_environment
-markers.default_environment = lambda: {**here(), "python_version": python, "python_full_version": f"{python}.0"}
+later = {"python_version": python, "python_full_version": f"{python}.0"}
+# Of no platform, so that torch asks for none of the CUDA libraries, whose index pages take longer than all the rest.
+markers.default_environment = lambda: {**here(), **later, "platform_system": "", "sys_platform": ""}
 
 from pip._internal.cli.main import main
 
