@@ -10,7 +10,6 @@ from torch import nn
 
 from cvr_plugins import Phase
 from cvr_plugins.objectives import DR, Naive
-from cvr_plugins.testing import check_method
 
 
 class Impatient(Naive):
@@ -67,22 +66,6 @@ class Untrained(Naive):
     """One phase for CTR, and a second that sums the CVR loss but trains CTR again."""
 
     phases = (Phase("ctr", terms=("ctr",)), Phase("cvr", terms=("cvr",), trains=("ctr",)))
-
-
-class LateHead(Naive):
-    """Rests its CVR head in the first epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("epochs", torch.zeros(()))
-
-    def loss(self, out, y):
-        terms = super().loss(out, y)
-        return {**terms, "cvr": terms["cvr"] * min(self.epochs.item(), 1.0)}
-
-    def on_epoch_end(self, epoch):
-        self.epochs += 1
-        return False
 
 
 class ByHand(DR):
@@ -147,9 +130,7 @@ class Apart(Naive):
 @pytest.mark.parametrize(("body", "expected", "found"), DIVISIONS)
 def test_moves_of_an_architecture(method_of, fails_exactly, plugin, body, expected, found):
     plugin("acme", ARCHITECTURE.format(body=body))
-    result = fails_exactly(method_of(Apart, architecture="careless"), "moves")
-    assert expected in result.expected
-    assert found in result.found
+    fails_exactly(method_of(Apart, architecture="careless"), "moves", expected, found)
 
 
 FAULTS = {
@@ -160,23 +141,12 @@ FAULTS = {
     ],
     "moves": [(ByHand, "after_batch() to move no parameter that no phase declares", "it moved objective.scale")],
 }
+SOUND = [(Teacher, ["moves"])]
 
 
-@pytest.mark.parametrize(
-    ("check", "objective", "expected", "found"), [(name, *row) for name, rows in FAULTS.items() for row in rows]
-)
-def test_a_fault_fails_its_own_check(method_of, fails_exactly, check, objective, expected, found):
-    result = fails_exactly(method_of(objective), check)
-    assert expected in result.expected
-    assert found in result.found
+def test_a_fault_fails_its_own_check(fault):
+    fault()
 
 
-@pytest.mark.parametrize(
-    ("objective", "checks"),
-    [
-        (LateHead, ["heads_trained"]),
-        (Teacher, ["moves"]),
-    ],
-)
-def test_what_is_in_order_passes(method_of, objective, checks):
-    check_method(method_of(objective), checks=checks)
+def test_what_is_in_order_passes(sound):
+    sound()

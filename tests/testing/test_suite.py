@@ -54,7 +54,9 @@ def test_checks_come_in_the_order_they_rest_on_each_other():
 
 def test_chosen_checks_are_made_with_those_they_rest_on_and_reported_alone():
     assert names(run_checks("ESMM", checks=["stops", "metadata", "stops"])) == ["metadata", "stops"]
-    assert names(check_method("ESMM", checks="stops")) == ["stops"]
+    (result,) = check_method("ESMM", checks="stops")
+    assert (result.name, result.status, str(result)) == ("stops", "passed", "stops: passed")
+    assert result.seconds > 0
     assert names(method_checks(["learning", "stops"])) == ["learning", "stops"]
 
 
@@ -63,14 +65,6 @@ def test_a_failed_check_that_the_chosen_one_rests_on_is_reported_too():
     assert [(result.name, result.status) for result in results] == [("predictions", "failed"), ("learning", "skipped")]
     assert results[1].found == "since 'predictions' did not pass"
     assert str(results[1]) == "learning: skipped, since 'predictions' did not pass"
-
-
-def test_a_method_that_passes_returns_its_results():
-    results = check_method("ESMM")
-    assert names(results) == [check.name for check in method_checks()]
-    assert {result.status for result in results} == {"passed"}
-    assert all(result.seconds > 0 for result in results)
-    assert str(results[0]) == "metadata: passed"
 
 
 def test_a_failure_says_check_expectation_finding_and_cause():
@@ -87,6 +81,7 @@ def test_a_failure_says_check_expectation_finding_and_cause():
         "\n"
         "Not run, since they rest on what failed: learning."
     )
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     statuses = {result.name: result.status for result in caught.value.results}
     assert statuses == {"metadata": "passed", "predictions": "failed", "learning": "skipped"}
 
@@ -99,13 +94,6 @@ def test_an_exception_of_the_method_is_the_cause_and_names_its_line():
     with pytest.raises(CheckFailure, match=r"found: KeyError: 'price' \(.*test_suite.py:\d+ in loss\)") as caught:
         check_method(dataclasses.replace(BROKEN, objective=Failing), checks=["stops"])
     assert isinstance(caught.value.__cause__, KeyError)
-
-
-def test_a_failure_can_be_pickled():
-    with pytest.raises(CheckFailure) as caught:
-        check_method(BROKEN)
-    twin = pickle.loads(pickle.dumps(caught.value))
-    assert str(twin) == str(caught.value)
 
 
 def test_even_an_exit_of_the_method_is_a_failure():
@@ -163,7 +151,7 @@ def test_the_callers_generators_are_left_as_they_were():
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002 - the global generator is meant, here and below
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    check_method("ESMM")
+    check_method("ESMM", checks=["seed", "device", "learning"])
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     assert torch.equal(before[0], after[0])
     assert before[1] == after[1]
@@ -182,7 +170,7 @@ class Mine(Naive):
 
 MINE = Method("Mine", Mine, summary="Mine", reference="Me, 2026")
 
-@pytest.mark.parametrize("check", method_checks())
+@pytest.mark.parametrize("check", method_checks(["tasks", "learning"]))
 def test_mine(check):
     check(MINE)
 """
@@ -194,7 +182,7 @@ def test_an_authors_three_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(path)]) == 1
     said = capsys.readouterr().out
-    assert "1 failed, 23 passed" in said
+    assert "1 failed, 1 passed" in said
     assert "FAILED test_mine.py::test_mine[learning] - cvr_plugins.testing" in said
     assert "CheckFailure: Mine fails learning.\n" in said
     assert "  usual cause: a sign or a label turned round" in said
@@ -211,13 +199,13 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 from cvr_plugins.testing import check_method
-print(len(check_method("Naive")))
+print([result.status for result in check_method("Naive", checks=["options", "device", "architectures"])])
 """
 
 
 def test_the_suite_needs_neither_framework_nor_pytest():
     done = subprocess.run([sys.executable, "-c", FRAMEWORKLESS], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["24"], done.stderr
+    assert done.stdout == "['passed', 'passed', 'passed']\n", done.stderr
 
 
 @pytest.mark.parametrize(("method", "options"), [("DR_JL", {}), ("ESMM", {"weighting": "dwa"}), ("IdeFN", {})])
