@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -253,11 +252,8 @@ def _join(frame: pd.DataFrame, table: pd.DataFrame, key: str, path: Path, notes:
 def _varies(column: pd.Series, key: pd.Series) -> bool:
     """Whether a column takes two values (missing counts as one) for one key."""
     values = joined(column).to_pandas() if isinstance(column.dtype, pd.ArrowDtype) else column
-    codes, _ = pd.factorize(values)
-    groups = key.cat.codes.to_numpy()
-    first = np.empty(len(key.cat.categories), dtype=codes.dtype)
-    first[groups] = codes
-    return bool((first[groups] != codes).any())
+    codes = pd.Series(pd.factorize(values)[0])
+    return bool((codes.groupby(key.cat.codes.to_numpy()).transform("first") != codes).any())
 
 
 def _text(column: pd.Series, kind: str | None, folder: Path, notes: list[str]) -> pd.Series:

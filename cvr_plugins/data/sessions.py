@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ def session_log(
     *,
     name: str,
     min_item_events: int = 1,
-    notes: Iterable[str] = (),
 ) -> FunnelLog:
     """Return the log of sessions: one row per browse event, `purchase` 1 on *every* event of an item that was bought.
 
@@ -43,8 +41,6 @@ def session_log(
         Of the log.
     min_item_events
         An item with fewer events is rare.
-    notes
-        Put before those about what is left out.
 
     Raises
     ------
@@ -53,7 +49,7 @@ def session_log(
     """
     session, sessions = pd.factorize(browsed["session_id"])
     item, items = pd.factorize(browsed["item_id"])
-    found = list(notes)
+    found = []
 
     kept = np.bincount(item, minlength=len(items))[item] >= min_item_events
     if not kept.all():

@@ -1,7 +1,7 @@
 """Metrics of CTR, CVR, CTCVR and CTAVR predictions; each value of a report names its task, space and metric.
 
 Beside them, how far up the items a session bought stand among those it viewed (`RankedSessions`, `session_report`).
-An undefined metric is None, never a made-up number. Needs only NumPy.
+An undefined metric is None, never a made-up number.
 """
 
 from cvr_plugins.metrics._candidates import (

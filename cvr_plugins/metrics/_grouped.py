@@ -36,18 +36,38 @@ class GroupedAuc:
 
 
 def group_codes(groups: ArrayLike, name: str = "groups") -> Ints:
-    """Return one integer in [0, 2^30) per row, equal exactly where `groups` ([N], any hashable values) are equal.
+    """Return one integer in [0, 2^30) per row, equal exactly where the groups are.
 
-    Raises ValueError at the first missing group (None, NaN or NaT), and for values that cannot be hashed.
+    Parameters
+    ----------
+    groups
+        Any hashable values, `[N]`.
+    name
+        Of the column, for messages.
+
+    Raises
+    ------
+    ValueError
+        At the first missing group (None, NaN or NaT), and for values that cannot be hashed.
     """
     column = as_column(groups, name)
-    if column.dtype.kind == "O":
-        return _object_codes(column.tolist(), name)
-    if column.dtype.kind in "cV":
+    kind = column.dtype.kind
+    if kind in "cV":
         raise ValueError(f"{name} must hold integers, strings or other hashable ids; got dtype {column.dtype}.")
-    missing = np.flatnonzero(column != column)  # only NaN and NaT differ from themselves
+    if kind == "O":
+        # Here, since only such ids need it.
+        import pandas as pd
+
+        try:
+            column = pd.factorize(column)[0]
+        except TypeError as error:
+            raise ValueError(f"{name} must hold hashable ids; {error}.") from error
+    # Only NaN and NaT differ from themselves.
+    missing = np.flatnonzero(column < 0 if kind == "O" else column != column)
     if missing.size:
-        raise _missing(name, missing[0])
+        raise ValueError(
+            f"{name} must name a group for every row; row {missing[0]} is missing. Drop it or give it an id."
+        )
     if column.dtype.kind in "biu" and len(column):
         lowest, highest = int(column.min()), int(column.max())
         if highest - lowest < 1 << _GROUP_BITS:
@@ -55,29 +75,6 @@ def group_codes(groups: ArrayLike, name: str = "groups") -> Ints:
             wide = column if column.dtype.itemsize == 8 else column.astype(np.int64)
             return (wide - wide.dtype.type(lowest)).astype(np.int64)
     return np.unique(column, return_inverse=True)[1].astype(np.int64)
-
-
-def _object_codes(values: list[object], name: str) -> Ints:
-    codes: dict[object, int] = {}
-    try:
-        numbered = np.fromiter((codes.setdefault(value, len(codes)) for value in values), np.int64, len(values))
-    except TypeError as error:
-        raise ValueError(f"{name} must hold hashable ids; {error}.") from error
-    for value, code in codes.items():
-        if _is_missing(value):
-            raise _missing(name, int(np.flatnonzero(numbered == code)[0]))
-    return numbered
-
-
-def _is_missing(value: object) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas' NA refuses a truth value
-        return True
-
-
-def _missing(name: str, row: int) -> ValueError:
-    return ValueError(f"{name} must name a group for every row; row {row} is missing. Drop it or give it an id.")
 
 
 def group_by_codes(labels: Bools, scores: Ints, groups: Ints) -> GroupedAuc:

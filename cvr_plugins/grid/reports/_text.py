@@ -13,18 +13,12 @@ from cvr_plugins.grid.reports._tables import Table
 
 _LATEX = str.maketrans(
     {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
         "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
-        "<": r"$<$",
-        ">": r"$>$",
+        "<": "$<$",
+        ">": "$>$",
         "±": r"$\pm$",
         "↑": r"$\uparrow$",
         "↓": r"$\downarrow$",
