@@ -231,12 +231,6 @@ def test_an_undefined_rate_is_none(frame: pd.DataFrame):
     assert summary["click_rate"] == 0
 
 
-def test_user_codes_group_equal_users(log: FunnelLog):
-    codes = log.user_codes()
-    assert codes[::2].tolist() == codes[1::2].tolist()
-    assert len(set(codes)) == 3
-
-
 def test_take_selects_rows_in_order(log: FunnelLog, plain):
     part = log.take(np.array([4, 0]), name="part")
     assert {column: [values[4], values[0]] for column, values in plain(log).items()} == plain(part)

@@ -80,24 +80,12 @@ def test_another_seed_gives_other_clicks_on_the_same_truth(funnel: FunnelLog):
     assert other.frame["counterfactual_conversion"].equals(funnel.frame["counterfactual_conversion"])
 
 
-def test_features_and_what_is_none(funnel: FunnelLog):
-    assert [(f.name, f.kind, f.side) for f in funnel.schema.features] == [
-        ("user_id", "token", "user"),
-        ("item_id", "token", "item"),
-        ("age", "token", "user"),
-        ("gender", "token", "user"),
-        ("occupation", "token", "user"),
-        ("release_year", "token", "item"),
-        ("genres", "token_seq", "item"),
-    ]
-    assert "rating" not in funnel.frame
-
-
 def test_years_are_years_or_missing_and_genres_sequences(funnel: FunnelLog):
     years = funnel.frame["release_year"]
     assert years.isna().sum() == 15
     assert years.dropna().astype(str).str.fullmatch(r"19\d\d").all()
     assert "15 rows" in funnel.notes[0]
+    assert "rating" not in funnel.frame
     genres = funnel.frame.drop_duplicates("item_id").set_index("item_id")["genres"]
     assert list(genres["2"]) == ["Action", "Adventure", "Thriller"]
     assert len({word for words in genres for word in words}) == 19

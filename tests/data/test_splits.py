@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cvr_plugins.config import ConfigError, resolve, split_arguments
 from cvr_plugins.data import DataError, FunnelLog, Schema, check_parts, split
 
 SCHEMA = Schema("u", "i", "click", "buy", action="cart", timestamp="t", counterfactual="truth")
@@ -136,3 +137,67 @@ def test_several_actions_of_one_class_are_noted_as_the_one_label_they_are(wish_l
     assert check_parts(good, good, good) == ()
     assert check_parts(bad, good, good) == (what + "no method can learn from it.",)
     assert check_parts(good, good, bad) == (what + "its AUC is undefined.",)
+
+
+PARTS = ["train"] * 6 + ["test"] * 2
+
+
+def _published(parts: list[str] = PARTS) -> FunnelLog:
+    """Users of two rows each, the latest first, and the part of each row."""
+    n = len(parts)
+    columns = {"u": [i // 2 for i in range(n)], "i": range(n), "t": range(n, 0, -1), "part": parts}
+    frame = pd.DataFrame({**columns, "click": [1, 0] * (n // 2), "buy": [1, 0, 0, 0] * (n // 4)})
+    return FunnelLog.from_frame(frame, Schema("u", "i", "click", "buy", timestamp="t", part="part"), name="log")
+
+
+def _items(log: FunnelLog) -> list[int]:
+    return [int(item) for item in log.frame["i"].astype(str)]
+
+
+def test_all_three_published_parts_are_taken_as_they_are():
+    log = _published(["valid", "train", "test", "train", "train", "test", "valid", "train"])
+    assert [_items(part) for part in split(log, 0.5)] == [[1, 3, 4, 7], [0, 6], [2, 5]]
+
+
+def test_without_valid_rows_a_share_of_the_training_rows_is_drawn():
+    log = _published()
+    train, valid, test = split(log, 1 / 3, seed=3)
+    assert (_items(test), len(valid)) == ([6, 7], 2)
+    assert sorted(_items(train) + _items(valid)) == list(range(6))
+    assert _items(split(log, 1 / 3, seed=3)[1]) == _items(valid)
+    assert len({tuple(_items(split(log, 1 / 3, seed=seed)[1])) for seed in range(20)}) > 5
+    assert _items(split(log, 1 / 3, by="time")[1]) == [0, 1], "the latest"
+    by_user = split(log, 1 / 3, by="user")[1]
+    assert (len(by_user), by_user.frame["u"].nunique()) == (2, 1)
+
+
+def test_rows_in_another_part_than_published_are_counted():
+    log = _published(PARTS * 20)
+
+    def notes(split_log) -> list[str]:
+        return [note for note in check_parts(*split_log) if "not the published split" in note]
+
+    assert notes(split(log, 0.2, seed=1)) == []
+    drawn = split(log, (0.5, 0.25, 0.25), seed=1)
+    strange = [sum(log.frame["part"] == part) for log, part in zip(drawn, ("test", "test", "train"), strict=True)]
+    for count, note in zip(strange, notes(drawn), strict=True):
+        assert f"has {count} rows in another part" in note
+
+
+def test_a_published_split_without_a_part_or_a_part_without_rows_is_refused(many: FunnelLog):
+    with pytest.raises(DataError, match="with its part column 'part' leaves 'test' without a row"):
+        split(_published(["train", "valid"] * 4), 0.1)
+    with pytest.raises(DataError, match="has no part column, which a published split needs"):
+        split(many, 0.1)
+    for share in (0, 1, 1.5):
+        with pytest.raises(DataError, match=r"must be a number in \(0, 1\)"):
+            split(_published(), share)
+
+
+def test_a_published_split_is_asked_for_in_eval_args():
+    base = {"model": "ESMM", "dataset": "x"}
+    config = resolve(base, {"eval_args": {"split": {"PS": 0.1}, "order": "TO"}})
+    assert split_arguments(config["eval_args"]) == (0.1, "time")
+    for wrong in ({"PS": 1}, {"PS": 0}, {"PS": [0.1]}, {"PS": True}, {"PS": 0.1, "RS": [1, 1, 1]}, {"PS": "a"}):
+        with pytest.raises(ConfigError, match=r"or \{PS: valid\}, a share below 1"):
+            resolve(base, {"eval_args": {"split": wrong}})

@@ -37,7 +37,8 @@ def test_a_written_log_is_read_back_equal(suffix: str, which: str, request, tmp_
 
 def test_several_actions_named_by_their_role_are_read_as_labels_of_any_spelling(tmp_path: Path):
     text = f"{HEAD},cart,wish_list\n1,a,1,1,true,0\n2,b,1,0,false,1\n3,b,1,0,false,0\n4,b,0,0,,1\n"
-    log = read_table(_write(tmp_path / "log.csv", text), **ROLES, action=["cart", "wish_list"])
+    log = read_table(_write(tmp_path / "log.csv", text), **ROLES, action=["cart", "wish_list"], name="mine")
+    assert log.name == "mine"
     assert log.labels()["action"].tolist() == [1, 1, 0, 0]
     assert [feature.name for feature in log.schema.features] == ["u", "i"]
 
@@ -47,15 +48,6 @@ def test_missing_tokens_and_tricky_text_survive(frame: pd.DataFrame, schema: Sch
     log = FunnelLog.from_frame(tricky, schema)
     for suffix in (".csv", ".tsv", ".parquet"):
         assert plain(read_table(write_table(log, tmp_path / f"log{suffix}"), schema)) == plain(log)
-
-
-def test_roles_instead_of_a_schema(tmp_path: Path):
-    path = _write(tmp_path / "log.csv", f"{HEAD},price,city\n007,a,1,1,0.5,NA\n8,b,0,0,1,Rome\n")
-    log = read_table(path, **ROLES, name="mine", user_features=["city"])
-    assert log.schema.features[2:] == (Feature("price", "float"), Feature("city", "token", "user"))
-    assert log.frame["u"].tolist() == ["007", "8"]
-    assert log.frame["city"].tolist() == ["NA", "Rome"]
-    assert log.name == "mine"
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,6 @@ unit32 = st.floats(0, 1, width=32)
 rows = st.lists(st.tuples(st.integers(0, 1), unit32 | st.sampled_from([0.0, 0.25, 1.0])), min_size=1, max_size=40)
 
 
-def test_log_loss_by_hand() -> None:
-    expected = -(math.log(0.5) + math.log(0.75) + math.log(0.125) + math.log(0.75)) / 4
-    assert log_loss([1, 0, 1, 1], [0.5, 0.25, 0.125, 0.75]) == pytest.approx(expected, rel=1e-15)
-
-
 def test_log_loss_of_certain_predictions() -> None:
     right = log_loss([1, 0], [1.0, 0.0])
     assert right == 0
@@ -46,11 +41,6 @@ def test_calibration_by_hand_and_of_many_float32_summed_in_float64() -> None:
     probabilities = np.full(1_000_000, 0.1, np.float32)
     labels = np.r_[np.ones(100_000), np.zeros(900_000)]
     assert calibration(labels, probabilities) == pytest.approx(float(np.float32(0.1)) * 10, rel=1e-12)
-
-
-def test_uniform_ece_by_hand() -> None:
-    # two bins, (0, .5] with sum p - sum y = .75 - 1 and (.5, 1] with 1.5 - 1
-    assert expected_calibration_error([0, 1, 1, 0], [0.25, 0.5, 0.75, 0.75], bins=2) == (0.25 + 0.5) / 4
 
 
 def test_a_prediction_on_an_edge_belongs_to_the_bin_below() -> None:

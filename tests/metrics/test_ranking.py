@@ -48,14 +48,6 @@ def auc_by_pairs(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float(wins / (len(positive) * len(negative)))
 
 
-def test_auc_and_ks_by_hand() -> None:
-    labels, scores = [1, 0, 1, 0, 0], [0.9, 0.8, 0.4, 0.4, 0.1]
-    # positives .9 and .4, negatives .8, .4, .1: .9 beats 3, .4 beats 1 and ties 1 -> 4.5 of 6 pairs
-    assert auc(labels, scores) == 0.75
-    # thresholds from the top: .9 (1/2, 0), .8 (1/2, 1/3), .4 (1, 2/3), .1 (1, 1): the widest gap is 1/2
-    assert ks(labels, scores) == 0.5
-
-
 def test_top_by_hand() -> None:
     labels, scores = [1, 0, 1, 0, 0, 1, 0, 0], [8, 7, 6, 5, 4, 3, 2, 1]
     assert precision_at_top(labels, scores, 50) == 0.5  # k = 4: two hits
