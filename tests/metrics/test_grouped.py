@@ -1,4 +1,4 @@
-"""GAUC: by hand, against a loop over scikit-learn, by its invariants, and for every kind of group id."""
+"""GAUC: by hand, against a loop over scikit-learn, and for every kind of group id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log loss, calibration and expected calibration error: by hand, against scikit-learn, and by their invariants."""
+"""Log loss, calibration and expected calibration error: against scikit-learn and a loop."""
 
 from __future__ import annotations
 

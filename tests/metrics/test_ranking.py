@@ -1,4 +1,4 @@
-"""AUC, KS and the top of the ranking: by hand, against scikit-learn, by their invariants, and on bad input."""
+"""AUC, KS and the top of the ranking: against pairs, permutations and scikit-learn, and on bad input."""
 
 from __future__ import annotations
 

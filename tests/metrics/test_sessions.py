@@ -1,4 +1,4 @@
-"""In-session re-ranking: by hand, against slow twins and scikit-learn, by invariants, and the table of bad input."""
+"""In-session re-ranking: by hand, against a slow twin, and the table of bad input."""
 
 from __future__ import annotations
 
