@@ -64,14 +64,6 @@ def test_a_methods_default_for_another_architecture_is_left_out():
     assert assembly.objective.options == {"alpha": 2.0}
 
 
-def test_each_build_is_anew():
-    assembly = assemble("ESMM")
-    first, second = assembly.build(LAYOUT), assembly.build(LAYOUT)
-    pointers = [{p.data_ptr() for p in part.parameters()} for part in (first[0], second[0])]
-    assert not pointers[0] & pointers[1]
-    assert first[1] is not second[1]
-
-
 def test_head_options_replace_the_backbones_for_that_head():
     assembly = assemble(WEIGHTED, options={"dims": [8, 4], "cvr_params": {"dims": [3], "dropout": 0.4}})
     architecture, *_ = assembly.build(LAYOUT)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvr_plugins.architectures import MLP, SharedBottom, Towers
+from cvr_plugins.architectures import MLP, Towers
 from cvr_plugins.contracts import Labels, Layout, Objective, Phase
 from cvr_plugins.functional import bce
 from cvr_plugins.model import CVRModel
@@ -78,27 +78,6 @@ def test_loss_terms_are_the_objectives():
     assert list(terms) == ["ctr", "cvr"]
     torch.testing.assert_close(terms["ctr"], bce(out.logits["ctr"], y.click).mean())
     torch.testing.assert_close(terms["cvr"], bce(out.logits["cvr"], y.conversion)[[0, 2, 5]].mean())
-
-
-def names_for(model, phase):
-    chosen = model.parameters_for(phase)
-    assert len({id(p) for p in chosen}) == len(chosen)
-    names = {id(p): name for name, p in model.named_parameters()}
-    return {names[id(p)] for p in chosen}
-
-
-@pytest.mark.parametrize("architecture", [Towers, SharedBottom])
-def test_a_phase_moves_what_it_declares(architecture):
-    model = make(WithParameter(), architecture)
-    everything = {name for name, _ in model.named_parameters()}
-    own = {head: {n for n in everything if f".{head}." in n} for head in ("ctr", "cvr")}
-    shared = everything - own["ctr"] - own["cvr"]
-    assert {"encoder.table.weight", "objective.scale"} <= shared
-    assert names_for(model, Phase("all")) == everything
-    assert names_for(model, Phase("heads", shared=False)) == own["ctr"] | own["cvr"]
-    assert names_for(model, Phase("cvr", trains=("cvr",))) == own["cvr"] | shared
-    assert names_for(model, Phase("cvr", trains=("cvr",), shared=False)) == own["cvr"]
-    assert names_for(model, Phase("shared", trains=())) == shared
 
 
 def test_a_phase_for_a_head_there_is_not_is_refused():

@@ -25,13 +25,6 @@ def test_without_being_asked_for_a_method_has_the_weighting_that_it_names():
     assert found["NISE"] is Dynamic
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_a_weighting_is_found_whatever_its_case(name):
-    assembly = assemble("ESMM", weighting=name.upper())
-    assert assembly.weighting.name == name.upper()
-    assert type(assembly.build(LAYOUT)[2]) is BUILT_IN[name]
-
-
 def test_options_reach_the_weighting():
     assert weighting_of("ESMM", "fixed", cvr_weight=3).cvr_weight == 3
     assert weighting_of("NISE", alpha=0.5, beta=5).beta == 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
 
 import numpy as np
@@ -206,34 +205,11 @@ def train(weighting: Weighting, batches: range) -> list[list[float]]:
     return found
 
 
-def through_a_file(weighting: Weighting) -> Weighting:
-    file = io.BytesIO()
-    torch.save(weighting.state_dict(), file)
-    file.seek(0)
-    fresh = made(type(weighting))
-    train(fresh, range(50, 55))  # a state that must give way
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    return fresh
-
-
 def made(kind: type[Weighting]) -> Weighting:
     return kind(update_every=3) if kind is DTP else kind()
 
 
 every_weighting = pytest.mark.parametrize("kind", [entry.value for entry in registry().entries("weighting")])
-
-
-@every_weighting
-def test_resumed_equals_uninterrupted(kind):
-    """Stopped within an epoch and between two, within the batches of an update and between two."""
-    for stop in (1, 5, 12):
-        whole, first = made(kind), made(kind)
-        expected = train(whole, range(20))
-        found = train(first, range(stop))
-        found += train(through_a_file(first), range(stop, 20))
-        assert found == expected
-        if kind in (DWA, DTP):
-            assert len({tuple(pair) for pair in found}) > 2
 
 
 @every_weighting

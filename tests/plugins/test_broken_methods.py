@@ -45,95 +45,71 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("framework", ["torch-rechub", "recbole"])
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        ("RuntimeError('boom')", "its constructor raised RuntimeError: boom."),
-        ("ValueError('boom')", "boom"),
-    ],
-)
-def test_a_method_whose_construction_fails(
-    error, message, framework, method_source, distributions, typed, train, tmp_path
+BUILT_BPR, NAN_BPR = model("BuiltBPR", then="raise KeyError('boom')"), model("NanBPR", factors="float('nan')")
+BUILDING = [
+    (
+        "torch-rechub",
+        CONSTRUCTOR.format("RuntimeError('boom')"),
+        ", objective: its constructor raised RuntimeError: boom.",
+    ),
+    ("torch-rechub", CONSTRUCTOR.format("ValueError('boom')"), ", objective: boom"),
+    ("recbole", CONSTRUCTOR.format("ValueError('boom')"), ", objective: boom"),
+    ("recbole", BUILT_BPR, ": its constructor raised KeyError: 'boom'."),
+]
+"""Framework, body of a method's objective or a plugin with a RecBole model, and the end of what is said."""
+
+
+@pytest.mark.parametrize(("framework", "broken", "message"), BUILDING)
+def test_what_fails_when_it_is_built_is_named_and_leaves_nothing(
+    framework, broken, message, method_source, distributions, typed, train, tmp_path
 ):
     pytest.importorskip(framework.replace("-", "_"))
-    distributions.add("acme", method_source(extra=CONSTRUCTOR.format(error)))
-    code, _, err = train("Broken", tmp_path / "run", framework)
+    name = "BuiltBPR" if broken is BUILT_BPR else "Broken"
+    distributions.add("acme", broken if broken is BUILT_BPR else method_source(extra=broken))
+    code, _, err = train(name, tmp_path / "run", framework)
     assert code == 2
-    assert err.splitlines()[-1] == f"Error: Broken (plugin acme), objective: {message}"
+    assert err.splitlines()[-1] == f"Error: {name} (plugin acme){message}"
     assert not (tmp_path / "run").exists()
-    code, out, _ = typed("check", "Broken", "--only", "construction")
-    assert code == 1
-    assert "boom" in out
+    if broken is not BUILT_BPR:
+        code, out, _ = typed("check", "Broken", "--only", "construction")
+        assert code == 1
+        assert "boom" in out
 
 
-def test_a_recbole_model_whose_construction_fails(distributions, train, tmp_path):
-    pytest.importorskip("recbole")
-    distributions.add("acme", model("BuiltBPR", then="raise KeyError('boom')"))
-    code, _, err = train("BuiltBPR", tmp_path / "run", "recbole")
-    assert code == 2
-    assert err.splitlines()[-1] == "Error: BuiltBPR (plugin acme): its constructor raised KeyError: 'boom'."
-    assert not (tmp_path / "run").exists()
-    assert train("BPR", tmp_path / "run", "recbole")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("framework", "broken", "message"),
-    [
-        *[
-            (
-                framework,
-                {"factor": "float('nan')"},
-                "Broken (plugin acme): the loss term 'ctr' became nan in epoch 0 by batch 1. Lower the learning rate",
-            )
-            for framework in ("torch-rechub", "recbole")
-        ],
-        (
-            "torch-rechub",
-            {"factor": "(1 / 0)"},
-            "Broken (plugin acme): training raised ZeroDivisionError: division by zero.",
-        ),
-        (
-            "recbole",
-            {"extra": NAN_PREDICTIONS},
-            "Broken (plugin acme): training raised ValueError: predictions['cvr'] must be finite",
-        ),
+TRAINING = [
+    *[
+        (framework, {"factor": "float('nan')"}, "the loss term 'ctr' became nan in epoch 0 by batch 1. Lower the learn")
+        for framework in ("torch-rechub", "recbole")
     ],
-    ids=["NaN loss, torch-rechub", "NaN loss, RecBole", "loss raising", "NaN predictions"],
-)
-def test_a_method_whose_training_fails(
+    ("torch-rechub", {"factor": "(1 / 0)"}, "training raised ZeroDivisionError: division by zero."),
+    ("recbole", {"extra": NAN_PREDICTIONS}, "training raised ValueError: predictions['cvr'] must be finite"),
+    ("recbole", NAN_BPR, "training raised ValueError: Training loss is nan."),
+]
+"""Framework, what is wrong with a method or a plugin with a RecBole model, and what is said."""
+
+
+@pytest.mark.parametrize(("framework", "broken", "message"), TRAINING)
+def test_what_fails_when_it_is_trained_is_named_and_its_folder_says_so(
     framework, broken, message, method_source, distributions, typed, train, tmp_path, small_data
 ):
     pytest.importorskip(framework.replace("-", "_"))
-    distributions.add("acme", method_source(**broken))
-    code, _, err = train("Broken", tmp_path / "run", framework)
+    name = "NanBPR" if broken is NAN_BPR else "Broken"
+    distributions.add("acme", broken if broken is NAN_BPR else method_source(**broken))
+    code, _, err = train(name, tmp_path / "run", framework)
     assert code == 1
-    assert err.splitlines()[-1].startswith(f"Error: {message}")
+    assert err.splitlines()[-1].startswith(f"Error: {name} (plugin acme): {message}")
 
     assert names_in(tmp_path / "run") == FAILED
     about = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (about["framework"], about["method"], about["plugin"]) == (framework, "Broken", "acme")
-    assert about["error"].startswith(message)
+    assert (about["framework"], about["plugin"]) == (framework, "acme")
+    assert about["error"].startswith(f"{name} (plugin acme): {message}")
     assert "Traceback" in about["traceback"]
     assert json.loads((tmp_path / "run" / "history.json").read_text())["stopped"] == "error"
-    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run"]
+    assert [each for each in names_in(tmp_path) if each.startswith("run")] == ["run"]
 
     code, _, err = typed("evaluate", tmp_path / "run", small_data / "log.csv")
     assert code == 2
     assert f"is a run that failed, so no model was finished: {about['error']}" in err
-
-
-def test_a_recbole_model_whose_loss_is_nan(distributions, train, tmp_path):
-    pytest.importorskip("recbole")
-    distributions.add("acme", model("NanBPR", factors="float('nan')"))
-    code, _, err = train("NanBPR", tmp_path / "run", "recbole")
-    assert code == 1
-    message = "NanBPR (plugin acme): training raised ValueError: Training loss is nan."
-    assert err.splitlines()[-1] == f"Error: {message}"
-    assert names_in(tmp_path / "run") == FAILED
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (about["framework"], about["plugin"], about["error"]) == ("recbole", "acme", message)
-    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run"]
 
 
 def test_a_failed_run_in_a_folder_of_its_own_says_where_that_is(
