@@ -1,5 +1,6 @@
 """What `cvr-plugins new` writes passes its own tests, which notice a mistake, the linter and the formatter."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -23,34 +24,40 @@ MISTAKES = {
 statistics of the batch in a prediction, one item's score for all, draws without a seed."""
 
 
+@pytest.fixture(scope="module")
+def generated(plugin_environment, tmp_path_factory):
+    """A folder with a new distribution of each kind, all of which are installed meanwhile."""
+    folder = tmp_path_factory.mktemp("generated")
+    names = [f"acme-{kind}" for kind in KINDS]
+    for name, kind in zip(names, KINDS, strict=True):
+        write_distribution(name, kind=kind, folder=folder / name)
+    plugin_environment.install(*(folder / name for name in names))
+    listed = plugin_environment.run("cvr-plugins", "plugins", "--json", cwd=folder).stdout
+    yield folder, {each["name"]: each for each in json.loads(listed)}
+    plugin_environment.uninstall(*names)
+    assert "acme-" not in plugin_environment.run("cvr-plugins", "plugins", cwd=folder).stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_generated_distribution_passes_its_own_tests_once_installed_and_fails_them_with_a_mistake(
-    kind, plugin_environment, tmp_path
+    kind, plugin_environment, generated
 ):
     if kind == "recbole-model":
         pytest.importorskip("recbole")
-    name = f"acme-{kind}"
-    plugin_environment.run("cvr-plugins", "new", name, "--kind", kind, cwd=tmp_path)
-    plugin_environment.install(tmp_path / name)
-    try:
-        listed = plugin_environment.run("cvr-plugins", "plugins", cwd=tmp_path).stdout
-        (line,) = [line for line in listed.splitlines() if line.startswith(name)]
-        assert {"0.1.0", "ok"} <= set(line.split())
-        done = plugin_environment.run("pytest", "-q", "-o", "addopts=", cwd=tmp_path / name)
-        assert " passed" in done.stdout
-        assert "skipped" not in done.stdout
-        file, right, wrong = MISTAKES[kind]
-        module = tmp_path / name / name.replace("-", "_") / file
-        assert module.read_text().count(right) == 1
-        module.write_text(module.read_text().replace(right, wrong))
-        # The source as it stands now, and not the one that was installed.
-        changed = ["-o", "addopts=", "-o", "pythonpath=."]
-        done = plugin_environment.run("pytest", "-q", "-x", *changed, cwd=tmp_path / name, code=1)
-        assert "1 failed" in done.stdout
-    finally:
-        plugin_environment.uninstall(name)
-    assert name not in plugin_environment.run("cvr-plugins", "plugins", cwd=tmp_path).stdout
+    folder, listed = generated[0] / f"acme-{kind}", generated[1]
+    assert (listed[folder.name]["version"], listed[folder.name]["status"]) == ("0.1.0", "ok")
+    done = plugin_environment.run("pytest", "-q", "-o", "addopts=", cwd=folder)
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+    file, right, wrong = MISTAKES[kind]
+    module = folder / folder.name.replace("-", "_") / file
+    assert module.read_text().count(right) == 1
+    module.write_text(module.read_text().replace(right, wrong))
+    # The source as it stands now, and not the one that was installed.
+    changed = ["-o", "addopts=", "-o", "pythonpath=."]
+    done = plugin_environment.run("pytest", "-q", "-x", *changed, cwd=folder, code=1)
+    assert "1 failed" in done.stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)
