@@ -12,10 +12,13 @@ import torch
 from cvr_plugins.architectures import MLP, MMoE, Towers
 from cvr_plugins.assembly import OptionError, assemble, options_of
 from cvr_plugins.contracts import Layout, Method, Objective
-from cvr_plugins.objectives import ESMM, Naive
-from cvr_plugins.plugins import UnknownName
+from cvr_plugins.objectives import ESMM, NISE, Naive
+from cvr_plugins.plugins import UnknownName, registry
+from cvr_plugins.weightings import Dynamic
 
 LAYOUT = Layout((4, 4), dense=1)
+BUILT_IN = {entry.key: entry.value for entry in registry().entries("weighting")}
+METHODS = [entry.value for entry in registry().entries("method")]
 
 
 class Weighted(Objective):
@@ -101,34 +104,49 @@ def test_options_of_classes_and_factories(part, expected):
     assert set(options_of(part)) == expected
 
 
-BUILT = [
+def weighting_of(method, weighting=None, **options):
+    return assemble(method, weighting=weighting, options=options).build(LAYOUT)[2]
+
+
+REFUSED = [
     (
+        WEIGHTED,
+        None,
         {"alfa": 1},
-        r"Unknown option 'alfa' for Weighted on towers/mlp. Did you mean alpha\? It takes: activation, alpha,",
+        r"'alfa' for Weighted on towers/mlp. Did you mean alpha\? It takes: activation, alpha,",
     ),
-    ({"zzz": 1}, "Unknown option 'zzz' for Weighted on towers/mlp. It takes: activation"),
-    ({"cvr_params": 3}, r"cvr_params must be a mapping such as \{'dims': \[64, 32\]\}; got 3"),
-    ({"cvt_params": {}}, "Weighted has no head 'cvt', so it takes no 'cvt_params'; it takes ctr_params, cvr_params"),
+    (WEIGHTED, None, {"zzz": 1}, "Unknown option 'zzz' for Weighted on towers/mlp. It takes: activation"),
+    (WEIGHTED, None, {"cvr_params": 3}, r"cvr_params must be a mapping such as \{'dims': \[64, 32\]\}; got 3"),
+    (WEIGHTED, None, {"cvt_params": {}}, "no head 'cvt', so it takes no 'cvt_params'; it takes ctr_params, cvr_params"),
+    (WEIGHTED, None, {"cvr_params": {"dimz": [3]}}, r"Unknown option 'dimz' for backbone 'mlp'. Did you mean dims\?"),
+    (WEIGHTED, None, {"alpha": -1}, "Weighted, objective: alpha must be at least 0; got -1"),
+    (WEIGHTED, None, {"alpha": "much"}, "Weighted, objective: '<' not supported"),
     (
-        {"cvr_params": {"dimz": [3]}},
-        r"architecture 'towers' on backbone 'mlp': Unknown option 'dimz' for backbone 'mlp'. Did you mean dims\?",
+        WEIGHTED,
+        None,
+        {"dims": [0]},
+        "architecture 'towers' on backbone 'mlp': dims must be a list of positive integers",
     ),
-    ({"alpha": -1}, "Weighted, objective: alpha must be at least 0; got -1"),
-    ({"alpha": "much"}, "Weighted, objective: '<' not supported"),
-    ({"dims": [0]}, "Weighted, architecture 'towers' on backbone 'mlp': dims must be a list of positive integers"),
-    ({"cvr_params": {"dropout": 2}}, "dropout must be a number in .0, 1.; got 2"),
+    (WEIGHTED, None, {"cvr_params": {"dropout": 2}}, "dropout must be a number in .0, 1.; got 2"),
+    (Method("Clashing", Clashing), None, {"dropout": 0.1}, "'dropout' of Clashing is taken by .* backbone; one must"),
+    ("NISE", "dwa", {"alpha": 2}, r"^Unknown option 'alpha' for NISE on towers/mlp with weighting dwa\."),
+    ("ESMM", None, {"temperature": 2}, "^Unknown option 'temperature' for ESMM on towers/mlp. It takes"),
+    ("ESMM", "fixed", {"cvr_wieght": 2}, r"Did you mean cvr_weight\?"),
+    ("ESMM", "dynamic", {"alpha": -1}, r"^ESMM, weighting 'dynamic': alpha must be a finite number above 0; got -1"),
+    ("IdeFN", "dynamic", {"alpha": 0.5}, "^Option 'alpha' of IdeFN is taken by its objective and its weighting; give"),
+    ("IdeFN", "fixed", {"train_ctr": False}, "IdeFN has no CTR loss with these options. Leave out weighting.$"),
+    ("ESM2", "dtp", {"weight_ctr": 0, "update_every": 3}, "no CTR loss .* Leave out weighting, update_every.$"),
+    ("ESMM", "fixed", {"weighting_params": 3}, r"^weighting_params must be a mapping such as \{'alpha': 0.5\}; got 3"),
+    ("ESMM", "fixed", {"weighting_params": {"alfa": 3}}, "^Unknown option 'alfa' for weighting 'fixed'.* cvr_weight"),
+    ("ESMM", None, {"weighting_params": {}}, "^ESMM has no weighting that weighting_params could be for; choose"),
+    ("NISE", None, {"weighting_params": {}, "train_ctr": False}, "NISE has no CTR loss with these options"),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BUILT)
-def test_options_that_no_part_takes_or_that_one_refuses(options, message):
+@pytest.mark.parametrize(("method", "weighting", "options", "message"), REFUSED)
+def test_options_that_no_part_takes_or_that_one_refuses(method, weighting, options, message):
     with pytest.raises(OptionError, match=message):
-        assemble(WEIGHTED, options=options).build(LAYOUT)
-
-
-def test_an_option_of_two_parts_is_refused():
-    with pytest.raises(OptionError, match="'dropout' of Clashing is taken by its objective and its backbone; one must"):
-        assemble(Method("Clashing", Clashing), options={"dropout": 0.1})
+        weighting_of(method, weighting, **options)
 
 
 def test_parts_are_looked_up_by_name():
@@ -139,3 +157,38 @@ def test_parts_are_looked_up_by_name():
         assemble("ESMM", architecture="tower")
     with pytest.raises(UnknownName, match="Unknown backbone 'mpl'"):
         assemble("ESMM", backbone="mpl")
+
+
+def test_without_being_asked_for_a_method_has_the_weighting_that_it_names():
+    found = {method.name: type(weighting_of(method)) for method in METHODS}
+    assert found == {m.name: BUILT_IN[m.weighting] if m.weighting else type(None) for m in METHODS}
+    assert found["NISE"] is Dynamic
+
+
+def test_options_reach_the_weighting():
+    assert weighting_of("ESMM", "fixed", cvr_weight=3).cvr_weight == 3
+    assert weighting_of("NISE", alpha=0.5, beta=5).beta == 5
+    assert weighting_of("IdeFN", "dwa", temperature=1.5, gamma=3.0, alpha=0.9).temperature == 1.5
+    found = weighting_of("ESCM2_DR", "dtp", focal_gamma=2, running_average=0.1, update_every=7, lambda_cvr=0.3)
+    assert (found.focal_gamma, found.running_average, found.update_every) == (2, 0.1, 7)
+
+
+def test_weighting_params_part_options_of_one_name():
+    assembly = assemble(
+        "IdeFN", weighting="dynamic", options={"alpha": 0.9, "gamma": 3, "weighting_params": {"alpha": 0.5, "beta": 9}}
+    )
+    _, objective, weighting = assembly.build(LAYOUT)
+    assert (objective.alpha, objective.gamma) == (0.9, 3)
+    assert (weighting.alpha, weighting.beta) == (0.5, 9)
+    _, objective, weighting = assemble("IdeFN", weighting="dynamic", options={"beta": 9}).build(LAYOUT)
+    assert (objective.alpha, weighting.alpha, weighting.beta) == (0.8, 1.0, 9)
+
+
+def test_a_methods_defaults_reach_its_own_weighting_and_stay_behind_with_another():
+    method = Method("Mine", ESMM, weighting="dynamic", defaults={"alpha": 3.0, "dims": [4]})
+    assert weighting_of(method).alpha == 3
+    assert weighting_of(method, alpha=4).alpha == 4
+    assert weighting_of(method, weighting_params={"beta": 2}).alpha == 3
+    assert weighting_of(method, "fixed").cvr_weight == 1
+    # It is the method's own and gives way where there is one loss; no option of it was given.
+    assert weighting_of(Method("Mine", NISE, weighting="dynamic", defaults={"alpha": 3.0}), train_ctr=False) is None

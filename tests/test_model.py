@@ -70,16 +70,6 @@ def test_outputs_can_embed_other_rows_with_todays_embeddings():
     assert torch.equal(embed({"id": torch.tensor([3])}), torch.full((1, 3), 7.0))
 
 
-def test_loss_terms_are_the_objectives():
-    model = make(Naive()).eval()
-    y = Labels(click=torch.tensor([1.0, 0, 1, 0, 0, 1]), conversion=torch.tensor([1.0, 0, 0, 0, 0, 0]))
-    terms = model.loss_terms(X, y)
-    out = model.outputs(X)
-    assert list(terms) == ["ctr", "cvr"]
-    torch.testing.assert_close(terms["ctr"], bce(out.logits["ctr"], y.click).mean())
-    torch.testing.assert_close(terms["cvr"], bce(out.logits["cvr"], y.conversion)[[0, 2, 5]].mean())
-
-
 def test_a_phase_for_a_head_there_is_not_is_refused():
     with pytest.raises(ValueError, match="CVRModel: phase 'p' trains the head 'cvt'; the heads are ctr, cvr"):
         make(Naive()).parameters_for(Phase("p", trains=("cvt",)))

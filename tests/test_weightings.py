@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from cvr_plugins.architectures import MLP, Towers
@@ -171,22 +170,6 @@ def test_dtp_keeps_an_auc_where_the_new_one_is_undefined():
     assert feed(weighting, no_click) == pytest.approx([focal(0.875), 0.0])
     diverged = batch([math.nan, 0.3], [0.5, 0.1], [1, 0], [1, 0])
     assert feed(weighting, diverged) == pytest.approx([focal(0.875), 0.0])
-
-
-def test_dtp_has_the_exact_auc_of_all_rows_between_updates():
-    rng = np.random.default_rng(0)
-    weighting = DTP(update_every=7)
-    columns = []
-    for rows in (1, 20, 3, 50, 8, 30, 2):
-        click = rng.random(rows) < 0.5
-        found = [rng.choice(9, rows) / 8, rng.choice(9, rows) / 8, click, rng.random(rows) < 0.3]
-        columns.append(np.array(found, dtype=float))
-        feed(weighting, batch(*found))
-    ctr, cvr, click, conversion = np.concatenate(columns, axis=1)
-    clicked = click == 1
-    expected = [roc_auc_score(click, ctr), roc_auc_score(conversion[clicked], cvr[clicked])]
-    assert weighting.aucs.tolist() == pytest.approx(expected, rel=1e-6)
-    assert [len(weighting.scores), len(weighting.labels), len(weighting.sizes)] == [0, 0, 0]
 
 
 def train(weighting: Weighting, batches: range) -> list[list[float]]:

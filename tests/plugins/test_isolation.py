@@ -31,17 +31,6 @@ def test_built_ins_come_through_the_same_hooks(distributions, monkeypatch):
     assert registry.method("ESMM") is registry.method("builtin:ESMM") is of_the_hook["ESMM"]
 
 
-def test_a_plugin_s_things_are_found_with_their_owner(distributions, info):
-    distributions.add_methods("acme", "Foo", "Bar", distribution="acme-cvr", version="2.3")
-    registry = distributions.load()
-    assert registry.method("Foo").summary == "of acme"
-    assert registry.find("method", "Foo").plugin == "acme"
-    found = info(registry, "acme")
-    assert (found.distribution, found.version, found.module, found.status) == ("acme-cvr", "2.3", "acme_module", "ok")
-    assert found.contributed == {"method": ("Bar", "Foo")}
-    assert distributions.messages == []
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
