@@ -190,9 +190,10 @@ def test_the_package_loads_no_library_and_torch_rechubs_side_needs_no_recbole():
         assert cvr_plugins.__version__
         assert "numpy" not in sys.modules
 
-        Blocker.blocked = ["torch_rechub", "recbole"]
+        Blocker.blocked = ["torch_rechub", "recbole", "pytest"]
         for name in {modules_outside("rechub", "recbole")!r}:
             importlib.import_module(name)
+        sys.modules["cvr_plugins.testing"].check_method("Naive", checks=["options", "device", "weightings"])
 
         Blocker.blocked = ["recbole"]
         for name in {modules_outside("recbole")!r}:

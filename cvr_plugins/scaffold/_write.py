@@ -66,14 +66,7 @@ def write_distribution(name: str, *, kind: str = "method", folder: str | Path | 
         raise ScaffoldError(unknown(f"Unknown kind {kind!r}.", kind, KINDS))
     names = Names.of(name)
     target = Path(name if folder is None else folder)
-    values = {
-        "name": names.distribution,
-        "package": names.package,
-        "plugin": names.plugin,
-        "class_name": names.class_name,
-        "key": names.key,
-        "description": KINDS[kind].description,
-    }
+    values = {**vars(names), "name": names.distribution, "description": KINDS[kind].description}
     commands = [Template(command).substitute(values) for command in KINDS[kind].commands]
     # In its README the reader stands inside the folder.
     values["commands"] = "\n".join(["pip install -e '.[test]'", "pytest", "cvr-plugins plugins", *commands])

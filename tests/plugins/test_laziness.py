@@ -69,14 +69,9 @@ def test_a_data_set_does_not_wait_for_torch(distributions):
 
 def test_a_failing_plugin_leaves_one_line_on_standard_error(distributions):
     distributions.add("acme", "raise SystemExit('go away')")
-    distributions.add_methods("zeta", "Foo")
-    done = distributions.python(
-        """
-        from cvr_plugins.plugins import registry
-        print(registry().method("foo").name)
-        """
-    )
-    assert (done.stdout, done.returncode) == ("Foo\n", 0)
+    distributions.add("zeta", LOGS_ITS_CALLS)
+    done = distributions.python("from cvr_plugins.plugins import registry\nprint(registry().dataset('toy').__name__)")
+    assert (done.stdout, done.returncode) == ("dict\n", 0)
     assert done.stderr == (
         "<cvr_plugins>:0: PluginWarning: Plugin 'acme' (import): SystemExit: go away. "
         "'cvr-plugins plugins --debug' shows more.\n"
