@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from cvr_plugins.data.atomic import AtomicFile
 from cvr_plugins.data.errors import DataError, rows
+from cvr_plugins.data.finding import find_files
 from cvr_plugins.data.log import FunnelLog
 from cvr_plugins.data.schema import Feature, Schema
 from cvr_plugins.data.source import Source
@@ -121,7 +122,7 @@ def read_ratings(path: str | Path | None, *, name: str) -> pd.DataFrame:
     DataError
         If the files are not found or are not MovieLens.
     """
-    folder = _find(path, name)
+    folder = _folder(path, name)
     read = _read_recbole if (folder / "ml-100k.inter").is_file() else _read_grouplens
     ratings = _merge(*map(_plain, read(folder)), folder=folder)
     bad = int((~ratings["rating"].isin([1, 2, 3, 4, 5])).sum())
@@ -144,20 +145,17 @@ def _z(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / deviation if deviation > 0 else np.zeros_like(values)
 
 
-def _find(path: str | Path | None, name: str) -> Path:
+def _folder(path: str | Path | None, name: str) -> Path:
     if path is None:
         # The wheel's files are wanted, not the library: importing recbole costs seconds and needs torch.
         spec = importlib.util.find_spec("recbole")
-        places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-        folders = [place / "dataset_example" / "ml-100k" for place in places]
-        advice = "recbole, which brings a copy of ml-100k, is not installed"
-    else:
-        folders = [Path(path), Path(path) / "ml-100k"]
-        advice = f"{str(path)!r} holds neither ml-100k.inter, .user, .item nor u.data, u.user, u.item"
-    for folder in folders:
-        if any(all((folder / name).is_file() for name in layout) for layout in (_RECBOLE, _GROUPLENS)):
-            return folder
-    raise DataError(f"{name} needs the MovieLens-100k files, but {advice}; pass data_path, a folder with ml-100k.")
+        if spec is None or spec.origin is None:
+            raise DataError(
+                f"{name} needs the MovieLens-100k files, but recbole, which brings a copy, is not installed; pass "
+                "data_path, a folder with ml-100k."
+            )
+        path = Path(spec.origin).parent / "dataset_example"
+    return find_files(path, (tuple(_RECBOLE), tuple(_GROUPLENS)), name=name, within=("ml-100k",))[0].parent
 
 
 def _read_recbole(folder: Path) -> Iterator[pd.DataFrame]:

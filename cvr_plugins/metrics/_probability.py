@@ -9,6 +9,8 @@ from cvr_plugins.metrics._checks import Bools, Floats, Ints, as_labels, as_proba
 from cvr_plugins.nearest import unknown
 from cvr_plugins.options import check_count
 
+_STRATEGIES = ("uniform", "quantile")
+
 EPSILON = 2.0**-52
 """Least probability of the observed label that `log_loss` counts with: the spacing of float64 at 1."""
 
@@ -115,21 +117,14 @@ def expected_calibration_error(
 def bins_of(predicted: Floats, *, bins: int, strategy: str) -> Ints:
     """Return the number of each prediction's bin, from 0; raise ValueError as `expected_calibration_error` does."""
     check_count("bins", bins)
-    if strategy not in _INNER_EDGES:
-        raise ValueError(unknown(f"Unknown strategy {strategy!r}.", strategy, _INNER_EDGES))
+    if strategy not in _STRATEGIES:
+        raise ValueError(unknown(f"Unknown strategy {strategy!r}.", strategy, _STRATEGIES))
     if not len(predicted):
         return np.empty(0, np.int64)
-    return np.searchsorted(_INNER_EDGES[strategy](predicted, int(bins)), predicted, side="left")
-
-
-def _uniform_edges(predicted: Floats, bins: int) -> Floats:
-    return np.arange(1, bins) / bins
-
-
-def _quantile_edges(predicted: Floats, bins: int) -> Floats:
-    # In integers, ceil(b * N / bins) - 1: a rounded product would move an edge by a row.
-    ranks = np.unique(-(-np.arange(1, bins) * len(predicted) // bins) - 1)
-    return np.partition(predicted, ranks)[ranks] if ranks.size else predicted[:0]
-
-
-_INNER_EDGES = {"uniform": _uniform_edges, "quantile": _quantile_edges}
+    inner = np.arange(1, int(bins))
+    edges: Floats = inner / bins
+    if strategy == "quantile":
+        # In integers, ceil(b * N / bins) - 1: a rounded product would move an edge by a row.
+        ranks = np.unique(-(-inner * len(predicted) // bins) - 1)
+        edges = np.partition(predicted, ranks)[ranks] if ranks.size else predicted[:0]
+    return np.searchsorted(edges, predicted, side="left")

@@ -96,8 +96,7 @@ class RankedScores:
         return float(2 * self._hits(chosen) / (chosen + self.positives)) if self.positives else None
 
     def _rows_at_top(self, percent: float | Fraction) -> int:
-        share = as_percent(percent) / 100
-        return math.ceil(share * self.rows)
+        return math.ceil(as_percent(percent) / 100 * self.rows)
 
     def _hits(self, chosen: int) -> Fraction:
         """Return the expected number of positives among the `chosen` highest rows, ties broken at random."""

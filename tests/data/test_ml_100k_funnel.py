@@ -145,7 +145,7 @@ def test_files_that_are_not_movielens_are_refused(ratings: str, message: str, tm
 
 
 def test_missing_files_are_explained(tmp_path: Path, monkeypatch):
-    with pytest.raises(DataError, match=r"holds neither ml-100k.inter.*pass data_path, a folder with ml-100k"):
+    with pytest.raises(DataError, match=r"does not hold the files of ml-100k-funnel: 'ml-100k.inter'.*Set data_path"):
         ml_100k_funnel(path=tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"recbole.*is not installed; pass data_path"):

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvr_plugins.data.errors import DataError
+from cvr_plugins.data.finding import find_files
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.schema import Feature, Schema
 from cvr_plugins.data.source import BATCH_ROWS, Source
 from cvr_plugins.data.tables import with_dictionaries

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cvr_plugins.data.errors import DataError
+from cvr_plugins.data.finding import find_files
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.published._ratings import Rated, Ratings, ratings_log
 from cvr_plugins.data.schema import Feature
 from cvr_plugins.wording import first_line

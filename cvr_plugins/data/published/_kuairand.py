@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from cvr_plugins.data.errors import rows
+from cvr_plugins.data.finding import find_files
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.schema import Feature, Kind, Schema, Side
 from cvr_plugins.data.source import Source
 from cvr_plugins.data.tables import joined_to, read_frame

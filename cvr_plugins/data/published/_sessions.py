@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from cvr_plugins.data.checks import timestamps
 from cvr_plugins.data.errors import DataError
+from cvr_plugins.data.finding import find_files
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.sessions import session_log
 from cvr_plugins.data.source import Source
 from cvr_plugins.data.tables import read_frame

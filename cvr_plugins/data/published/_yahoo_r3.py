@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from cvr_plugins.data.errors import DataError
+from cvr_plugins.data.finding import find_files
 from cvr_plugins.data.log import FunnelLog
-from cvr_plugins.data.published._files import find_files
 from cvr_plugins.data.published._ratings import Rated, ratings_log
 from cvr_plugins.data.source import Source
 from cvr_plugins.data.tables import read_frame

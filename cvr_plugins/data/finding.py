@@ -1,4 +1,4 @@
-"""Finding and reading the files of published data sets."""
+"""Finding the files of published data sets."""
 
 from __future__ import annotations
 
