@@ -56,14 +56,6 @@ def test_a_hand_worked_example():
     assert encoded.unknown == {"u": 1, "i": 0, "tag": 1, "words": 1}
 
 
-def test_the_training_log_has_no_unknown_token_and_ids_do_not_depend_on_the_order_of_rows():
-    train = _log(0, 300, 30)
-    vocabulary = Vocabulary.fit(train)
-    assert set(vocabulary.transform(train).unknown.values()) == {0}
-    shuffled = train.take(np.random.default_rng(3).permutation(len(train)))
-    assert Vocabulary.fit(shuffled).tokens == vocabulary.tokens
-
-
 def test_sequences_keep_their_first_tokens_and_have_a_length_of_at_least_one():
     train = _log(0, 300, 30)
     full = Vocabulary.fit(train).transform(train).sequences["words"].tolist()

@@ -48,15 +48,6 @@ def auc_by_pairs(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float(wins / (len(positive) * len(negative)))
 
 
-def test_top_by_hand() -> None:
-    labels, scores = [1, 0, 1, 0, 0, 1, 0, 0], [8, 7, 6, 5, 4, 3, 2, 1]
-    assert precision_at_top(labels, scores, 50) == 0.5  # k = 4: two hits
-    assert recall_at_top(labels, scores, 50) == 2 / 3
-    assert f1_at_top(labels, scores, 50) == 4 / 7
-    assert precision_at_top(labels, scores, 0.001) == 1.0  # k is at least 1
-    assert recall_at_top(labels, scores, 100) == 1.0
-
-
 @given(rows_of(st.integers(0, 2).map(float)).filter(lambda rows: len(rows) <= 6), st.sampled_from([1, 20, 50, 70, 100]))
 @settings(max_examples=60, deadline=None)
 def test_top_is_the_mean_over_all_ways_to_break_ties(rows: list[tuple[int, float]], percent: int) -> None:
