@@ -8,16 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cvr_plugins.transport import sinkhorn, squared_distances
-
-
-def uniform_cost(rows: int, columns: int, width: int, seed: int) -> Tensor:
-    """Squared distances between uniform points, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    a = torch.rand(rows, width, generator=generator, dtype=torch.float64)
-    return squared_distances(a, torch.rand(columns, width, generator=generator, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)])
@@ -83,7 +75,7 @@ def test_sinkhorn_of_two_by_two_is_the_logistic_function():
     ("rows", "columns", "regularization", "domain"),
     [(3, 5, 0.5, "log"), (40, 30, 0.05, "auto"), (40, 30, 0.05, "log"), (64, 300, 0.02, "auto")],
 )
-def test_sinkhorn_plan_is_pots(rows, columns, regularization, domain):
+def test_sinkhorn_plan_is_pots(rows, columns, regularization, domain, uniform_cost):
     cost = uniform_cost(rows, columns, 4, seed=rows)
     a = torch.rand(rows, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.1
     b = torch.rand(columns, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.1
@@ -105,7 +97,9 @@ def test_sinkhorn_plan_is_pots(rows, columns, regularization, domain):
     iterations=st.integers(1, 60),
     domain=st.sampled_from(["auto", "log"]),
 )
-def test_marginal_error_is_the_plans_whether_or_not_it_converged(rows, columns, seed, exponent, iterations, domain):
+def test_marginal_error_is_the_plans_whether_or_not_it_converged(
+    rows, columns, seed, exponent, iterations, domain, uniform_cost
+):
     cost = uniform_cost(rows, columns, 2, seed)
     a, b = torch.full((rows,), 2.0 / rows), torch.full((columns,), 2.0 / columns)
     plan = sinkhorn(cost, a, b, 10**exponent, max_iterations=iterations, domain=domain)
@@ -117,7 +111,7 @@ def test_marginal_error_is_the_plans_whether_or_not_it_converged(rows, columns, 
 
 
 @pytest.mark.parametrize("regularization", [0.2, 0.005])
-def test_domains_acceleration_and_frequency_of_checks_do_not_change_the_plan(regularization):
+def test_domains_acceleration_and_frequency_of_checks_do_not_change_the_plan(regularization, uniform_cost):
     cost = uniform_cost(20, 35, 3, seed=4)
     a, b = torch.full((20,), 1 / 20), torch.full((35,), 1 / 35)
     runs = [
@@ -130,7 +124,7 @@ def test_domains_acceleration_and_frequency_of_checks_do_not_change_the_plan(reg
         assert (run.plan - runs[0].plan).abs().max() < 1e-8
 
 
-def test_acceleration_saves_most_of_the_iterations_where_the_plain_iteration_is_slow():
+def test_acceleration_saves_most_of_the_iterations_where_the_plain_iteration_is_slow(uniform_cost):
     cost = uniform_cost(20, 35, 3, seed=4)
     a, b = torch.full((20,), 1 / 20), torch.full((35,), 1 / 35)
     fast = sinkhorn(cost, a, b, 0.005, max_iterations=20_000)
@@ -141,14 +135,14 @@ def test_acceleration_saves_most_of_the_iterations_where_the_plain_iteration_is_
 
 
 @pytest.mark.parametrize(("seed", "regularization"), [(1, 0.005), (2, 0.001), (5, 0.002)])
-def test_acceleration_takes_back_extrapolations_that_lead_astray(seed, regularization):
+def test_acceleration_takes_back_extrapolations_that_lead_astray(seed, regularization, uniform_cost):
     # With every extrapolation kept, each of these is still 0.13 or more off its marginals after 5000 iterations.
     cost = uniform_cost(4, 30, 4, seed)
     got = sinkhorn(cost, torch.full((4,), 1 / 4), torch.full((30,), 1 / 30), regularization, max_iterations=2000)
     assert got.converged
 
 
-def test_prior_multiplies_the_kernel_and_forbids_where_it_is_zero():
+def test_prior_multiplies_the_kernel_and_forbids_where_it_is_zero(uniform_cost):
     cost = uniform_cost(6, 8, 3, seed=5)
     a, b = np.full(6, 1 / 6), np.full(8, 1 / 8)
     prior = torch.rand(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -175,7 +169,7 @@ def test_prior_that_cannot_carry_the_marginals_does_not_converge_and_says_so(dom
     assert got.marginal_error > 0.3
 
 
-def test_rows_and_columns_without_mass_get_none_and_leave_the_rest_alone():
+def test_rows_and_columns_without_mass_get_none_and_leave_the_rest_alone(uniform_cost):
     cost = uniform_cost(4, 6, 3, seed=6)
     a, b = torch.tensor([0.5, 0.0, 0.25, 0.25]), torch.tensor([0.0, 0.25, 0.25, 0.25, 0.0, 0.25])
     got = sinkhorn(cost, a, b, 0.1, tolerance=1e-12)
