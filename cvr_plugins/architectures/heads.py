@@ -15,8 +15,21 @@ from cvr_plugins.contracts import Architecture, BackboneFactory, Layout, Outputs
 class HeadTowers(nn.Module):
     """Per head an MLP tower and a logit layer, on that head's input `[B, width]`.
 
-    dims, activation, dropout, batch_norm: of every tower, as in MLP; head_options: head -> those that differ there.
-    Raises ValueError, naming the head, for what MLP refuses and for options that a tower does not have.
+    Parameters
+    ----------
+    width
+        Of every head's input.
+    heads
+        Names.
+    common
+        MLP's options for every tower.
+    head_options
+        Head -> those that differ there.
+
+    Raises
+    ------
+    ValueError
+        Naming the head, for what MLP refuses and for options that a tower does not have.
     """
 
     def __init__(
@@ -24,15 +37,11 @@ class HeadTowers(nn.Module):
         width: int,
         *,
         heads: Sequence[str],
-        dims: Sequence[int],
-        activation: str,
-        dropout: float,
-        batch_norm: bool,
-        head_options: Mapping[str, Mapping[str, Any]] | None,
+        common: Mapping[str, Any],
+        head_options: Mapping[str, Mapping[str, Any]],
     ) -> None:
         super().__init__()
-        common = {"dims": dims, "activation": activation, "dropout": dropout, "batch_norm": batch_norm}
-        towers = {head: _tower(head, width, common, (head_options or {}).get(head, {})) for head in heads}
+        towers = {head: _tower(head, width, common, head_options.get(head, {})) for head in heads}
         self.mlps = nn.ModuleDict(towers)
         self.logits = nn.ModuleDict({head: logit_layer(tower.output_dim) for head, tower in towers.items()})
 
@@ -99,11 +108,13 @@ class TowersOnTop(Architecture):
         self._new_towers = functools.partial(
             HeadTowers,
             heads=self.heads,
-            dims=tower_dims,
-            activation=tower_activation,
-            dropout=tower_dropout,
-            batch_norm=tower_batch_norm,
-            head_options=head_options,
+            common={
+                "dims": tower_dims,
+                "activation": tower_activation,
+                "dropout": tower_dropout,
+                "batch_norm": tower_batch_norm,
+            },
+            head_options=head_options or {},
         )
 
 

@@ -96,7 +96,10 @@ class Masked(Architecture):
 
     def _share_layers(self, networks: dict[str, Backbone]) -> list[PartlyShared]:
         """Put partly shared layers into the place of the two networks' linear ones; return their weights and biases."""
-        found = {head: _linear_layers(network) for head, network in networks.items()}
+        found = {
+            head: {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+            for head, network in networks.items()
+        }
         first, second = found.values()
         shapes = [{name: layer.weight.shape for name, layer in layers.items()} for layers in (first, second)]
         if shapes[0] != shapes[1]:
@@ -242,10 +245,6 @@ class Masked(Architecture):
 def _active_share(part: Sequence[Coordinates]) -> float:
     total = sum(each.mask.numel() for each in part)
     return sum(int(each.mask.sum()) for each in part) / total if total else 1.0
-
-
-def _linear_layers(network: nn.Module) -> dict[str, nn.Linear]:
-    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
 
 
 def _put(root: nn.Module, name: str, module: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -87,10 +88,11 @@ class AdapSL(DR):
             lambda_ctcvr=lambda_ctcvr,
             train_ctr=train_ctr,
         )
-        self.prune_rate = _per_model("prune_rate", prune_rate, _rate)
-        self.target_sparsity = _per_model("target_sparsity", target_sparsity, _share)
-        self.warm_up = _per_model("warm_up", warm_up, _epochs)
-        self.gradient_share = _per_model("gradient_share", gradient_share, _share)
+        share = partial(check_number, low=0, high=1)
+        self.prune_rate = _per_model("prune_rate", prune_rate, partial(share, open_high=True))
+        self.target_sparsity = _per_model("target_sparsity", target_sparsity, share)
+        self.warm_up = _per_model("warm_up", warm_up, partial(check_count, least=0))
+        self.gradient_share = _per_model("gradient_share", gradient_share, share)
         self.scope = check_choice("scope", scope, SCOPES)
         self.prune = _kinds(prune)
         self.phases = self._alternating(shared=True)
@@ -136,18 +138,6 @@ class AdapSL(DR):
         (architecture,) = self._architecture
         shares = {model: architecture.active(model, self.prune) for model in MODELS}
         return {f"active/{model}/{part}": share for model in MODELS for part, share in shares[model].items()}
-
-
-def _epochs(name: str, value: object) -> int:
-    return check_count(name, value, least=0)
-
-
-def _rate(name: str, value: object) -> float:
-    return check_number(name, value, low=0, high=1, open_high=True)
-
-
-def _share(name: str, value: object) -> float:
-    return check_number(name, value, low=0, high=1)
 
 
 def _per_model(name: str, value: object, check: Callable[[str, object], T]) -> dict[str, T]:

@@ -28,7 +28,8 @@ class AsymmetricIPS(IPS):
 
     `L = L_ctr + lambda_cvr * (L_cvr + L_first + L_second)`, a mean over no row being 0. p_1, p_2: of the heads `first`
     and `second`, which predict in training only; o: click, O: the clicked rows; r: conversion, read where o = 1 only;
-    each `[B]`. How many epochs have ended is state, and saved with the weights.
+    each `[B]`. The terms are `ctr`, without `train_ctr` none; `cvr`; `second`; and in the first stage `first`. How many
+    epochs have ended is state, and saved with the weights.
 
     Parameters
     ----------
@@ -100,13 +101,6 @@ class AsymmetricIPS(IPS):
         self.pretrain = check_flag("pretrain", pretrain)
         self.agreement = check_number("agreement", agreement, low=0, high=1)
         self.register_buffer("finished", torch.zeros((), dtype=torch.int64))
-
-    def loss(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
-        """Return the terms `ctr`, `cvr`, `second` and, in the first stage, `first`.
-
-        Without `train_ctr` there is no `ctr`, and without `pretrain` no `cvr` in the first stage.
-        """
-        return super().loss(out, y)
 
     @property
     def ready(self) -> bool:  # type: ignore[override]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -118,10 +119,9 @@ class DR(IPS):
 
     Parameters
     ----------
-    propensity, propensity_floor, lambda_cvr, lambda_ctcvr, train_ctr
-        As in IPS.
-    self_normalized
-        As in IPS, of both weighted sums.
+    **options
+        Those of IPS: propensity, propensity_floor, lambda_cvr, lambda_ctcvr, train_ctr, and self_normalized, of both
+        weighted sums.
     imputes
         What the head `imputation`, of logit z, predicts. `"error"`: the error itself, `e_hat = softplus(z) >= 0`. In
         `L_dr` it is a constant, so that the CVR head's own gradient is that of IPS; the imputation acts on the model
@@ -175,26 +175,14 @@ class DR(IPS):
     def __init__(
         self,
         *,
-        propensity: str = CTR_TOWER,
-        propensity_floor: float = 0.01,
-        self_normalized: bool = False,
         imputes: str = "error",
         imputation_weights: str = "inverse",
         bias_share: float | None = None,
         alternate: bool = False,
-        lambda_cvr: float = 1.0,
         lambda_imputation: float = 1.0,
-        lambda_ctcvr: float = 1.0,
-        train_ctr: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            propensity=propensity,
-            propensity_floor=propensity_floor,
-            self_normalized=self_normalized,
-            lambda_cvr=lambda_cvr,
-            lambda_ctcvr=lambda_ctcvr,
-            train_ctr=train_ctr,
-        )
+        super().__init__(**options)
         self.imputes = check_choice("imputes", imputes, ("error", "conversion"))
         self.imputation_weights = check_choice("imputation_weights", imputation_weights, IMPUTATION_WEIGHTS)
         if bias_share is not None and self.imputation_weights != "mse":

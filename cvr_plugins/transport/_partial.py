@@ -24,16 +24,16 @@ def relaxed_partial_transport(
     tolerance: float = 1e-6,
     check_every: int = 5,
     accelerate: bool = True,
-    virtual_cost: float = 0.0,
     scale_cost: bool = True,
     domain: Domain = "auto",
 ) -> Plan:
     """Match a share kappa of the unclicked rows to the positives at least cost, by proximal point steps.
 
-    min_pi <M, pi> over pi [P + 1, U] >= 0, where row P is a virtual positive that takes what is left over:
+    min_pi <M, pi> over pi [P + 1, U] >= 0, where row P is a virtual positive that takes what is left over, at no cost:
     every unclicked column has mass 1 / U, every positive row kappa / P, the virtual row 1 - kappa. Step l = 1, 2, ...
     solves pi^(l) = argmin_pi <M, pi> + eps * KL(pi || pi^(l-1)) from pi^(0) = the product of the marginals, by the
-    iterations of `sinkhorn`; pi^(l) tends linearly to an optimum of the linear programme.
+    iterations of `sinkhorn`; pi^(l) tends linearly to an optimum of the linear programme. The virtual row's mass being
+    fixed, a cost xi of that row would add a constant to the objective, and no plan depends on it.
 
     Parameters
     ----------
@@ -47,9 +47,6 @@ def relaxed_partial_transport(
         Proximal steps; more of them sharpen the plan as a smaller eps does.
     max_iterations, tolerance, check_every, accelerate, domain
         Of each step's inner iteration, see `sinkhorn`.
-    virtual_cost
-        xi >= 0, cost of the virtual row after scaling. The row's mass being fixed, xi adds a constant to the objective
-        and no plan depends on it.
     scale_cost
         Divide the cost by its mean (unless all of it is 0), so that eps means the same on every data set.
 
@@ -82,34 +79,27 @@ def relaxed_partial_transport(
     check_number("regularization", regularization, low=0, open_low=True)
     check_number("kappa", kappa, low=0, high=1, open_low=True, open_high=True)
     check_count("outer_steps", outer_steps)
-    check_number("virtual_cost", virtual_cost, low=0)
     cost = working(cost, "relaxed_partial_transport")
     lowest, mean = torch.stack([cost.amin(), cost.mean()]).tolist()
     if not (lowest >= 0 and math.isfinite(mean)):
         raise ValueError("relaxed_partial_transport needs finite costs that are not negative.")
     positives, unclicked = cost.shape
     unit = regularization * (mean if scale_cost and mean > 0 else 1.0)
-    largest = max(mean * cost.numel() / unit, virtual_cost / regularization) if unit > 0 else math.inf
+    largest = mean * cost.numel() / unit if unit > 0 else math.inf
     if not outer_steps * largest < torch.finfo(cost.dtype).max:
         raise ValueError(f"cost / regularization overflows {cost.dtype}: raise the regularization {regularization}.")
-    score = cost.new_empty(positives + 1, unclicked)
+    score = cost.new_zeros(positives + 1, unclicked)
     torch.div(cost, unit, out=score[:-1])
-    score[-1] = virtual_cost / regularization
     row_mass = cost.new_full((positives + 1,), kappa / positives)
     row_mass[-1] = 1 - kappa
     column_mass = cost.new_full((unclicked,), 1 / unclicked)
     scaler = Scaler(score, row_mass, column_mass, options)
-    previous = row_mass[:, None] * column_mass
-    changes = []
     for step in range(1, outer_steps + 1):
         scaler.step(step)
-        changes.append(previous.sub_(scaler.plan).abs_().sum())
-        previous.copy_(scaler.plan)
     return scaler.result(
         scaler.plan[:-1],
         cost=regularization * torch.dot(score.flatten(), scaler.plan.flatten()).item(),
         virtual=scaler.plan[-1],
-        changes=tuple(torch.stack(changes).tolist()),
     )
 
 

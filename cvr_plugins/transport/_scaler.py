@@ -29,14 +29,22 @@ Domain = Literal["auto", "log"]
 class Plan:
     """A transport plan and how it was reached.
 
-    plan: mass sent from each row to each column, [P, U].
-    marginal_error: total |plan's marginals - prescribed marginals|, over rows and columns, in units of mass.
-    iterations: Sinkhorn iterations (one update of all rows and one of all columns), all outer steps together.
-    domain: "scaling", or "log" if the scalings left the range of the number format (or the log domain was asked for).
-    converged: whether the marginal error reached the tolerance.
-    cost: sum_ij C_ij pi_ij, the virtual row included, in the units the solver worked in.
-    virtual: mass the virtual row sends to each column, [U]; None for a problem without a virtual row.
-    changes: total |plan - previous plan| of each outer step, the virtual row included; empty without outer steps.
+    Attributes
+    ----------
+    plan
+        Mass sent from each row to each column, `[P, U]`.
+    marginal_error
+        Total |plan's marginals - prescribed marginals|, over rows and columns, in units of mass.
+    iterations
+        Sinkhorn iterations (one update of all rows and one of all columns), all outer steps together.
+    domain
+        `"scaling"`, or `"log"` if the scalings left the range of the number format (or the log domain was asked for).
+    converged
+        Whether the marginal error reached the tolerance.
+    cost
+        sum_ij C_ij pi_ij, the virtual row included, in the units the solver worked in.
+    virtual
+        Mass the virtual row sends to each column, `[U]`; None for a problem without a virtual row.
     """
 
     plan: Tensor
@@ -46,12 +54,6 @@ class Plan:
     converged: bool
     cost: float
     virtual: Tensor | None = None
-    changes: tuple[float, ...] = ()
-
-    @property
-    def outer_steps(self) -> int:
-        """Number of proximal steps taken."""
-        return len(self.changes)
 
 
 @dataclass(frozen=True)

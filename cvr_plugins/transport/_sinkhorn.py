@@ -92,15 +92,10 @@ def sinkhorn(
     if prior is not None:
         prior = _checked_prior(prior, score, rows, columns)
         score -= prior.log()
-    if bool(rows.all() and columns.all()):
-        scaler = Scaler(score, row_mass, column_mass, options)
-        scaler.step(1.0)
-        plan = scaler.plan
-    else:
-        scaler = Scaler(score[rows][:, columns], row_mass[rows], column_mass[columns], options)
-        scaler.step(1.0)
-        plan = torch.zeros_like(score)
-        plan[rows.nonzero(), columns.nonzero().T] = scaler.plan
+    scaler = Scaler(score[rows][:, columns], row_mass[rows], column_mass[columns], options)
+    scaler.step(1.0)
+    plan = torch.zeros_like(score)
+    plan[rows.nonzero(), columns.nonzero().T] = scaler.plan
     if prior is not None:
         plan.masked_fill_(prior == 0, 0.0)
     return scaler.result(plan, cost=torch.dot(cost.flatten(), plan.flatten()).item())

@@ -33,12 +33,12 @@ def grouped_cost(seed: int, positives: int = 10, unclicked: int = 300, planted: 
     return squared_distances(a, b), torch.zeros(unclicked, dtype=torch.bool).index_fill(0, rows, True)
 
 
-def extended(cost: Tensor, kappa: float, virtual_cost: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def extended(cost: Tensor, kappa: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row masses, column masses and cost of the problem with the virtual row, written out for POT."""
     positives, unclicked = cost.shape
     row_mass = np.append(np.full(positives, kappa / positives), 1 - kappa)
     column_mass = np.full(unclicked, 1 / unclicked)
-    return row_mass, column_mass, np.vstack([cost.numpy(), np.full(unclicked, virtual_cost)])
+    return row_mass, column_mass, np.vstack([cost.numpy(), np.zeros(unclicked)])
 
 
 def exact(cost: Tensor, kappa: float) -> np.ndarray:
@@ -73,7 +73,6 @@ def test_each_step_is_pots_entropic_plan_at_its_share_of_the_regularization(step
         row_mass, column_mass, matrix, 0.1 * cost.mean().item() / step, numItermax=100_000, stopThr=1e-13
     )
     got = relaxed_partial_transport(cost, 0.1, outer_steps=step, tolerance=1e-10, max_iterations=5000, domain=domain)
-    assert got.outer_steps == step
     assert np.abs(whole(got).numpy() - want).sum() < 1e-6
 
 
@@ -139,15 +138,6 @@ def test_unscaled_cost_takes_the_regularization_in_its_own_units(uniform_cost):
     assert got.cost == pytest.approx((got.plan * cost).sum().item())
 
 
-@pytest.mark.parametrize("virtual_cost", [0.5, 1e4])
-def test_virtual_cost_adds_its_share_to_the_cost_and_does_not_move_the_plan(virtual_cost, uniform_cost):
-    cost = uniform_cost(6, 50, 3, seed=3)
-    want = relaxed_partial_transport(cost, 0.1, tolerance=1e-12)
-    got = relaxed_partial_transport(cost, 0.1, tolerance=1e-12, virtual_cost=virtual_cost)
-    assert (whole(got) - whole(want)).abs().max() < 1e-9
-    assert got.cost == pytest.approx(want.cost + 0.9 * virtual_cost)
-
-
 def test_equal_costs_spread_the_mass_evenly():
     for cost in (torch.zeros(4, 10), torch.full((4, 10), 3.0)):
         got = relaxed_partial_transport(cost, 0.2)
@@ -202,7 +192,6 @@ def test_plans_are_made_on_the_device_of_the_cost(domain):
         ({"cost": torch.tensor([[1.0, math.nan]])}, "finite costs that are not negative"),
         ({"kappa": 0.0}, "kappa must be a number in .0, 1.; got 0.0"),
         ({"outer_steps": 0}, "outer_steps must be a whole number of at least 1; got 0"),
-        ({"virtual_cost": -1.0}, "virtual_cost must be a finite number of at least 0; got -1.0"),
         ({"regularization": math.inf}, "regularization must be a finite number above 0; got inf"),
         ({"regularization": 1e-310}, "overflows torch.float64: raise the regularization 1e-310"),
         ({"domain": "scaling"}, "domain must be one of 'auto', 'log'; got 'scaling'"),
