@@ -92,24 +92,16 @@ def test_scopes_differ_per_tensor_and_agree_in_all():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_masks_are_nested_in_training_and_gradients_count_as_much_as_asked(share):
-    made = model(warm_up=1, prune_rate=0.2, gradient_share=share, prune=list(KINDS), target_sparsity=0.9)
+def test_gradients_count_as_much_as_asked(share):
+    made = model(warm_up=0, prune_rate=0.2, gradient_share=share, prune=list(KINDS))
     trainer = Trainer(made)
-    before = {name: masks(made, name) for name in MODELS}
-    for epoch in range(4):
-        for number in range(2):
-            trainer.step(training_batch(2 * epoch + number))
-        values = [each.values.detach().abs() for each in made.architecture.coordinates("prediction", KINDS)]
-        trainer.end_epoch(epoch)
-        for name in MODELS:
-            now = masks(made, name)
-            assert all((new <= old).all() for new, old in zip(now, before[name], strict=True))
-            if name == "prediction" and epoch >= 1:
-                by_weight = [
-                    v[new].min() >= v[old & ~new].max() for v, old, new in zip(values, before[name], now, strict=True)
-                ]
-                assert all(by_weight) == (share == 0)
-            before[name] = now
+    for number in range(3):
+        trainer.step(training_batch(number))
+    values = [each.values.detach().abs() for each in made.architecture.coordinates("prediction", KINDS)]
+    trainer.end_epoch(0)
+    used = masks(made, "prediction")
+    by_weight = [v[mask].min() >= v[~mask].max() for v, mask in zip(values, used, strict=True)]
+    assert all(by_weight) == (share == 0)
 
 
 def test_the_shares_in_use_are_reported():

@@ -1,4 +1,4 @@
-"""Naive and ESMM against NumPy twins and hand-worked batches."""
+"""Naive, ESMM and NISE against NumPy twins and hand-worked batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit as sigmoid
 
-from cvr_plugins.objectives import ESMM, Naive
+from cvr_plugins.objectives import ESMM, NISE, Naive
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -65,3 +65,32 @@ def test_predictions_are_named_and_multiply(outputs):
     assert predicted["ctr"].tolist() == pytest.approx([0.5, 0.75, 0.25, 0.5])
     assert predicted["cvr"].tolist() == pytest.approx([0.25, 0.5, 0.75, 0.5])
     assert predicted["ctcvr"].tolist() == pytest.approx([1 / 8, 3 / 8, 3 / 16, 1 / 4])
+
+
+def nise_twin(unclicked):
+    def twin(live, frozen, labels):
+        o, r, p = labels["click"], labels["conversion"], sigmoid(live["cvr"])
+        clicked = (o * bce(p, r)).sum()
+        terms = {"ctr": bce(sigmoid(live["ctr"]), o).mean()}
+        if unclicked:
+            # The pseudo-label is not detached: the term moves p.
+            return {**terms, "cvr": clicked / len(o), "unclicked": ((1 - o) * bce(p, p)).sum() / len(o)}
+        return {**terms, "cvr": clicked / max(o.sum(), 1)}
+
+    return twin
+
+
+@pytest.mark.parametrize("unclicked", [True, False])
+def test_nise_equals_its_numpy_twin_on_random_batches(unclicked, random_batch, assert_twin):
+    logits, labels = random_batch(("ctr", "cvr"), 0)
+    for clicks in (labels["click"], np.ones(12), np.zeros(12)):
+        assert_twin(NISE(unclicked=unclicked), logits, {**labels, "click": clicks}, nise_twin(unclicked))
+
+
+def test_nise_by_hand(outputs, labels_of):
+    terms = NISE().loss(outputs(HAND_LOGITS), labels_of(HAND_LABELS))
+    unclicked_by_hand = (-(3 / 4) * math.log(3 / 4) - (1 / 4) * math.log(1 / 4) + LN2) / 4
+    found = {name: term.item() for name, term in terms.items()}
+    assert found == pytest.approx(
+        {"ctr": HAND_CTR, "cvr": (2 * LN2 + LN2) / 4, "unclicked": unclicked_by_hand}, rel=1e-12
+    )

@@ -93,7 +93,7 @@ def test_sequences_are_embedded_as_wide_as_they_came(widths):
         assert torch.equal(memory.embed(embed, 3), latest[-3:])
 
 
-@pytest.mark.parametrize("batches", [0, 1, 3])
+@pytest.mark.parametrize("batches", [0, 3])
 def test_rows_survive_being_saved(batches):
     memory = RowMemory(5)
     names = ("id", "a.b", "100%", "%2E", "training", "forward", "seen", "")
