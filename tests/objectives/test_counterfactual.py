@@ -104,7 +104,7 @@ def test_dr_stays_finite_over_a_long_run_with_rare_clicks(options, optimizer):
     labels = Labels(click, click * (torch.arange(rows) % 2))
     moved = [embedding, *towers.parameters()]
     step = optimizer(moved, lr=0.05)
-    for _ in range(200):
+    for _ in range(400):
         out = Outputs({head: tower(embedding).squeeze(1) for head, tower in towers.items()}, embedding, {})
         terms = objective.loss(out, labels)
         assert all(torch.isfinite(term) for term in terms.values())
