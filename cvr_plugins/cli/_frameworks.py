@@ -24,6 +24,8 @@ def framework_of(config: Mapping[str, Any]) -> str:
         if chosen not in FRAMEWORKS:
             allowed = f"framework must be {' or '.join(FRAMEWORKS)}; got {chosen!r}."
             raise ConfigError(unknown(allowed, chosen, FRAMEWORKS, ""))
+        if chosen == RECHUB and isinstance(model, str):
+            check_method(model)
         return str(chosen)
     if not isinstance(model, str):
         return RECHUB
@@ -34,6 +36,19 @@ def framework_of(config: Mapping[str, Any]) -> str:
             raise
         return RECBOLE
     return RECHUB
+
+
+def check_method(name: str) -> None:
+    """Raise UnknownName for a name that is no method's; it says so where RecBole has a model of that name."""
+    from cvr_plugins.plugins import UnknownName, registry
+    from cvr_plugins.recbole import names
+
+    try:
+        registry().find("method", name)
+    except UnknownName as error:
+        if name.casefold() not in {each.key.casefold() for each in names.available()}:
+            raise
+        raise UnknownName(f"{error} RecBole has a model of that name; 'cvr-plugins models' lists those.") from error
 
 
 def _in_recbole(model: str, unknown: Exception) -> bool:

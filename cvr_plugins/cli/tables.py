@@ -75,9 +75,15 @@ def datasets(as_json: bool) -> None:
 def show(method: str, architecture: str | None, backbone: str | None, weighting: str | None, as_json: bool) -> None:
     """Show METHOD: what it computes, where it comes from, and every option with its default."""
     from cvr_plugins.assembly import WEIGHTING_PARAMS, assemble
+    from cvr_plugins.cli._frameworks import check_method
     from cvr_plugins.cli._output import echo_json, echo_table
+    from cvr_plugins.plugins import UnknownName
 
-    assembly = assemble(method, architecture=architecture, backbone=backbone, weighting=weighting)
+    try:
+        assembly = assemble(method, architecture=architecture, backbone=backbone, weighting=weighting)
+    except UnknownName:
+        check_method(method)
+        raise
     found = assembly.method
     parts = assembly.accepted
     options = [

@@ -110,7 +110,7 @@ WRONG = [
     (["-m", "BPRR", "-d", "ml-100k"], "Unknown model 'BPRR'. Did you mean BPR?"),
     (["-m", "ESMN", "-d", "ml-100k-funnel"], "Unknown method 'ESMN'. Did you mean ESM2 or ESMM?"),
     (["-m", "BPR", "-d", "ml-100k", "--framework", "rechub"], "framework must be torch-rechub or recbole; got"),
-    (["-m", "BPR", "-d", "ml-100k", "--framework", "torch-rechub"], "Unknown method 'BPR'."),
+    (["-m", "BPR", "-d", "ml-100k", "--framework", "torch-rechub"], "'cvr-plugins models' lists"),
     (["-m", "BPR"], "No dataset given"),
     (["-m", "BPR", "-d", "ml-10k"], "Did you mean ml-100k?"),
     (["-m", "BPR", "-d", "ml-100k", "epochs=many"], "epochs must be a number; got 'many'."),
@@ -128,6 +128,12 @@ def test_what_is_wrong_is_said_on_one_line(arguments, message, capsys, tmp_path)
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_show_says_where_a_model_that_is_no_method_stands(capsys):
+    assert run(["show", "pars"]) == 2
+    assert "Unknown method 'pars'" in (err := capsys.readouterr().err)
+    assert "'cvr-plugins models' lists" in err
 
 
 def test_models_are_listed_with_their_owners(capsys):

@@ -251,8 +251,10 @@ class Config(RecBoleConfig):
         reported = [f"{name}@{k}" if ranked and name != "gauc" else name for name in names for k in values["topk"]]
         if values["valid_metric"].lower() not in reported:
             among = ", ".join(dict.fromkeys(reported))
+            ours = " metrics and valid_metric must both be names of ours, or both of RecBole's."
             raise ConfigError(
                 f"valid_metric {values['valid_metric']!r} is not among what metrics and topk ask for: {among}."
+                + ours * ("/" in values["valid_metric"])
             )
 
     def _warn_of_misspelt(self, model_class: type) -> None:
