@@ -73,27 +73,32 @@ def rewritten(text, workshop):
         return page.replace(os.fspath(folder), "...")
 
 
+def changes(name, workshop):
+    """Run what a page shows; return how it would change in more than its numbers, as a diff."""
+    before = (FOLDER / name).read_text(encoding="utf-8")
+    # Neither which epoch was better nor which mean is in bold is the same on every machine.
+    texts = (before, rewritten(before, workshop))
+    old, new = (list(dict.fromkeys(shape(text).replace("*", "").splitlines())) for text in texts)
+    return "\n".join(difflib.unified_diff(old, new, name, "today", lineterm=""))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("pages", nargs="*", default=PAGES, help=f"of {', '.join(PAGES)}; all of them if none is named")
     arguments = parser.parse_args()
-    changed = False
     workshop = Workshop()
-    for name in arguments.pages:
-        page = FOLDER / name
-        before = page.read_text(encoding="utf-8")
-        after = rewritten(before, workshop)
-        if not arguments.check:
-            page.write_text(after, encoding="utf-8")
-            continue
-        # Neither which epoch was better nor which mean is in bold is the same on every machine.
-        old, new = (list(dict.fromkeys(shape(text).replace("*", "").splitlines())) for text in (before, after))
-        if old != new:
-            changed = True
-            print("\n".join(difflib.unified_diff(old, new, name, "today", lineterm="")))
-    workshop.close()
-    return int(changed)
+    try:
+        if arguments.check:
+            found = "".join(changes(name, workshop) for name in arguments.pages)
+            print(found, end="\n" * bool(found))
+            return int(bool(found))
+        for name in arguments.pages:
+            page = FOLDER / name
+            page.write_text(rewritten(page.read_text(encoding="utf-8"), workshop), encoding="utf-8")
+        return 0
+    finally:
+        workshop.close()
 
 
 if __name__ == "__main__":

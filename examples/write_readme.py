@@ -6,12 +6,13 @@ python examples/write_readme.py --check  run everything and fail if README.md wo
 
 import argparse
 import difflib
-import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from plugin_environment import PluginEnvironment, Workshop
 
 ROOT = Path(__file__).resolve().parent.parent
 CUT = "..."
@@ -20,22 +21,21 @@ SCRIPT = re.compile(r"(This is \[`(examples/\w+\.py)`\](?:(?!```).)*```python\n)
 METHODS = re.compile(r"(<!-- methods: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def run(command: str, folder: str) -> str:
-    """Run a command line in `folder` with this environment's programs first; return what it prints."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+def run(command: str, folder: Path, environment: PluginEnvironment) -> str:
+    """Run a command line in `folder` with the environment's programs first; return what it prints."""
+    variables = environment.variables
+    done = subprocess.run(command, shell=True, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"README command failed ({done.returncode}): {command}\n{done.stdout}{done.stderr}")
     return "\n".join(line.rstrip() for line in (done.stderr + done.stdout).splitlines())
 
 
-def with_outputs(block: str, folder: str) -> str:
+def with_outputs(block: str, folder: Path, environment: PluginEnvironment) -> str:
     """Return a console block with what its commands print; where a line of dots stands, as much as stands before it."""
     lines = []
     for entry in re.split(r"^(?=\$ )", block, flags=re.MULTILINE)[1:]:
         command, *shown = entry.splitlines()
-        printed = run(command[2:], folder).splitlines()
+        printed = run(command[2:], folder, environment).splitlines()
         if CUT in shown:
             printed[shown.index(CUT) :] = [CUT]
         lines += [command, *printed]
@@ -53,11 +53,14 @@ def methods_table() -> str:
     return "\n".join(["| method | what it does | reference |", "| --- | --- | --- |", *rows, ""])
 
 
-def rewritten(text: str) -> str:
+def rewritten(text: str, workshop: Workshop) -> str:
     text = SCRIPT.sub(lambda found: f"{found[1]}{(ROOT / found[2]).read_text(encoding='utf-8')}```", text)
     text = METHODS.sub(lambda found: f"{found[1]}\n{methods_table()}\n{found[2]}", text)
-    with tempfile.TemporaryDirectory() as folder:
-        return CONSOLE.sub(lambda found: with_outputs(found[1], folder), text)
+    with tempfile.TemporaryDirectory() as temporary:
+        environment = PluginEnvironment(Path(temporary) / "venv", workshop)
+        folder = Path(temporary) / "here"
+        folder.mkdir()
+        return CONSOLE.sub(lambda found: with_outputs(found[1], folder, environment), text)
 
 
 def shape(text: str) -> str:
@@ -65,22 +68,29 @@ def shape(text: str) -> str:
     return re.sub(r"[━─═ ]+", " ", re.sub(r"\d[\d,.]*", "0", text))
 
 
+def changes(workshop: Workshop) -> str:
+    """Run everything; return how README.md would change in more than its numbers, as a diff."""
+    before = (ROOT / "README.md").read_text(encoding="utf-8")
+    # Training may take fewer or more epochs on another machine: lines of one shape count once.
+    old, new = (list(dict.fromkeys(shape(text).splitlines())) for text in (before, rewritten(before, workshop)))
+    return "\n".join(difflib.unified_diff(old, new, "README.md", "today", lineterm=""))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = rewritten(before)
-    if not check:
-        readme.write_text(after, encoding="utf-8")
+    workshop = Workshop()
+    try:
+        if check:
+            found = changes(workshop)
+            print(found, end="\n" * bool(found))
+            return int(bool(found))
+        readme = ROOT / "README.md"
+        readme.write_text(rewritten(readme.read_text(encoding="utf-8"), workshop), encoding="utf-8")
         return 0
-    old, new = shape(before).splitlines(), shape(after).splitlines()
-    # Training may take fewer or more epochs on another machine: lines of one shape count once.
-    if list(dict.fromkeys(old)) == list(dict.fromkeys(new)):
-        return 0
-    print("\n".join(difflib.unified_diff(old, new, "README.md", "today", lineterm="")))
-    return 1
+    finally:
+        workshop.close()
 
 
 if __name__ == "__main__":

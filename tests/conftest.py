@@ -92,17 +92,22 @@ def shop_run(shop, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def _environments():
-    """What makes virtual environments, and the process that their programs run in."""
-    found = runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "plugin_environment.py"))
-    workshop = found["Workshop"]()
-    yield lambda folder: found["PluginEnvironment"](folder, workshop)
-    workshop.close()
+    """The module that makes virtual environments."""
+    return runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "plugin_environment.py"))
+
+
+@pytest.fixture(scope="session")
+def workshop(_environments):
+    """The process that the programs of virtual environments run in."""
+    opened = _environments["Workshop"]()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
-def plugin_environment(_environments, tmp_path_factory) -> Any:
+def plugin_environment(_environments, workshop, tmp_path_factory) -> Any:
     """A throw-away virtual environment to install plugins into."""
-    return _environments(tmp_path_factory.mktemp("environment") / "venv")
+    return _environments["PluginEnvironment"](tmp_path_factory.mktemp("environment") / "venv", workshop)
 
 
 @pytest.fixture
