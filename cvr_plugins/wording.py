@@ -17,7 +17,7 @@ def one_line(error: BaseException) -> str:
     """Return `Type: message` on one line, whatever the exception's own `__str__` does."""
     try:
         message = flat(error)
-    except Exception:  # noqa: BLE001 - a plugin's exception class may be broken too
+    except BaseException:  # noqa: BLE001 - a plugin's exception class may be broken too
         message = "its message cannot be shown"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

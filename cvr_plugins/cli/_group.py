@@ -134,7 +134,7 @@ def run(arguments: list[str]) -> int:
             code = _fail("Interrupted; nothing was written." if ours else "Interrupted.", FAILURE, debug)
         except BrokenPipeError:
             code = FAILURE
-        except Exception as error:  # noqa: BLE001 - whatever it is, people get one line and --debug the rest
+        except BaseException as error:  # noqa: BLE001 - whatever it is, people get one line and --debug the rest
             code = _fail(_one_line(error), _code(error), debug)
         return code if isinstance(code, int) else 0
 
@@ -149,13 +149,13 @@ def _usage(error: click.ClickException, debug: bool) -> int:
     return _fail(error.format_message() + where, USAGE, debug)
 
 
-def _code(error: Exception) -> int:
+def _code(error: BaseException) -> int:
     # Every error about what the user gave is a ValueError of ours; everything else failed while working.
     ours = type(error).__module__.startswith("cvr_plugins.")
     return USAGE if ours and isinstance(error, ValueError) else FAILURE
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     # Ours say what is wrong in words of their own.
     ours = type(error).__module__.startswith("cvr_plugins.")
     return flat(error) if ours else one_line(error)

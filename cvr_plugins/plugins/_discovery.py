@@ -14,6 +14,7 @@ import pluggy
 from cvr_plugins import hookspecs
 from cvr_plugins.nearest import did_you_mean, either, nearest
 from cvr_plugins.plugins._checks import COMMAND, KINDS
+from cvr_plugins.plugins._isolation import isolated
 from cvr_plugins.plugins._records import BUILTIN, Failure, valid_name
 from cvr_plugins.wording import flat, sentence
 
@@ -52,7 +53,7 @@ class _Unfit(Exception):
 def discover(selection: str | None = None) -> Discovery:
     """Load the built-ins, then the installed plugins that `selection` names (comma-separated; None: all).
 
-    One plugin's failure, `SystemExit` included, is recorded and does not touch the others.
+    One plugin's failure, whatever it raises, is recorded and does not touch the others.
     """
     found = Discovery(pluggy.PluginManager(hookspecs.PROJECT))
     found.manager.add_hookspecs(hookspecs)
@@ -107,18 +108,19 @@ def _add(found: Discovery, rivals: list[metadata.EntryPoint], *, skipped: bool) 
     name = point.name if point.name.casefold() != BUILTIN else f"{distribution}/{point.name}"
     stage = "discover"
     loaded: tuple[ModuleType, ...] = ()
-    try:
-        if not skipped:
-            _check_name(rivals)
-            stage = "import"
-            module = _import(point)
-            stage = "register"
-            _register(found, name, module)
-            loaded = (module,)
-    except _Unfit as error:
-        found.failures.append(Failure(name, stage, str(error)))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import raises stays with the plugin
-        found.failures.append(Failure.of(name, stage, error))
+    with isolated(name, "its import", found.failures):
+        try:
+            if not skipped:
+                _check_name(rivals)
+                stage = "import"
+                module = _import(point)
+                stage = "register"
+                _register(found, name, module)
+                loaded = (module,)
+        except _Unfit as error:
+            found.failures.append(Failure(name, stage, str(error)))
+        except BaseException as error:  # noqa: BLE001 - whatever an import raises stays with the plugin
+            found.failures.append(Failure.of(name, stage, error))
     values = ", ".join(rival.value for rival in rivals)
     found.plugins.append(Plugin(name, values, distribution, version, loaded, skipped))
 

@@ -159,7 +159,8 @@ def _find_qualified(name: str, shelf: Shelf, plugins: Sequence[Plugin], failures
 
 def _may_be_why(failure: Failure, kind: Kind) -> bool:
     """Whether something unknown of this kind may have been lost to `failure`."""
-    return failure.kind in (None, kind.name, *kind.joins) and failure.stage != "select" and not failure.names
+    lost = failure.stage not in ("select", "state") and not failure.names
+    return lost and failure.kind in (None, kind.name, *kind.joins)
 
 
 def _raise_if_refused(asked: str, name: str, kind: Kind, failures: Sequence[Failure]) -> None:

@@ -50,8 +50,9 @@ class Failure:
 
     stage: "discover" (its name or metadata), "select" (CVR_PLUGINS_LOAD), "import", "register" (its hooks do not fit
     the specifications), the name of the hook that raised, "validate" (what a hook returned was refused), "api" (a
-    method for newer contracts) or "name" (another has the name); message: one line; traceback: "" where nothing was
-    raised; kind: of the things lost, None if any may be; names: of the things lost, where they are known.
+    method for newer contracts), "name" (another has the name) or "state" (what it changed in the process was put back,
+    and nothing is lost); message: one line; traceback: "" where nothing was raised; kind: of the things lost, None if
+    any may be; names: of the things lost, where they are known.
     """
 
     plugin: str

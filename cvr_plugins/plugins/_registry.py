@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cvr_plugins.plugins._checks import COMMAND, KINDS, MODEL, Kind, Refused
 from cvr_plugins.plugins._discovery import Discovery, Plugin, discover
+from cvr_plugins.plugins._isolation import isolated
 from cvr_plugins.plugins._lookup import Shelf, find
 from cvr_plugins.plugins._records import (
     BUILTIN,
@@ -223,24 +224,26 @@ class Registry:
         self, kind: Kind, offers: Iterable[Registered] = (), give: Callable[[Ask], object] = lambda ask: ask()
     ) -> tuple[Shelf, list[Failure]]:
         """Settle the names of `offers` and of what every plugin's hook gives; a refused answer offers nothing."""
-        offered, failures = list(offers), []
+        offered = list(offers)
+        failures: list[Failure] = []
         for plugin, ask in self._hooks(kind):
             stage = kind.hook
-            try:
-                answer = give(ask)
-                stage = "validate"
-                accepted = kind.accept(answer)
-            except Refused as error:
-                reason = f"What {kind.hook} gave was refused: {error}"
-                failures.append(Failure(plugin.name, stage, reason, kind=kind.name, names=error.names))
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises stays with the plugin
-                failures.append(Failure.of(plugin.name, stage, error, kind.name))
-            else:
-                offered += [_offer(kind, plugin.name, name, value) for name, value in accepted.items.items()]
-                failures += [
-                    Failure(plugin.name, "api", reason, kind=kind.name, names=(name,))
-                    for name, reason in accepted.skipped.items()
-                ]
+            with isolated(plugin.name, kind.hook, failures):
+                try:
+                    answer = give(ask)
+                    stage = "validate"
+                    accepted = kind.accept(answer)
+                except Refused as error:
+                    reason = f"What {kind.hook} gave was refused: {error}"
+                    failures.append(Failure(plugin.name, stage, reason, kind=kind.name, names=error.names))
+                except BaseException as error:  # noqa: BLE001 - whatever a plugin raises stays with the plugin
+                    failures.append(Failure.of(plugin.name, stage, error, kind.name))
+                else:
+                    offered += [_offer(kind, plugin.name, name, value) for name, value in accepted.items.items()]
+                    failures += [
+                        Failure(plugin.name, "api", reason, kind=kind.name, names=(name,))
+                        for name, reason in accepted.skipped.items()
+                    ]
         shelf, clashes = Shelf.of(kind, offered)
         return shelf, failures + clashes
 

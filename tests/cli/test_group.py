@@ -105,6 +105,7 @@ class PluginError(Exception):
     [
         (PluginError("two\nlines"), 1, "PluginError: two lines"),
         (RuntimeError(), 1, "RuntimeError"),
+        (GeneratorExit(), 1, "GeneratorExit"),
         (OSError(28, "No space left on device"), 1, "OSError: [Errno 28] No space left on device"),
         (KeyboardInterrupt(), 1, "Interrupted; nothing was written."),
         (click.ClickException("no"), 2, "no"),

@@ -1,8 +1,11 @@
 """What one plugin breaks on import or in a hook stays with that plugin."""
 
 import pickle
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from cvr_plugins import plugins
 
@@ -127,23 +130,29 @@ def test_each_failure_is_warned_about_once(distributions):
     ]
 
 
-def test_a_keyboard_interrupt_on_import_passes_through(distributions):
-    distributions.add("acme", "raise KeyboardInterrupt")
+CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)"
+"""What a process does when the user presses Ctrl-C."""
+
+
+@pytest.mark.parametrize("pressed", [CTRL_C, f"try:\n    {CTRL_C}\nexcept BaseException:\n    pass"])
+def test_ctrl_c_during_an_import_ends_it_even_if_the_plugin_keeps_it(distributions, pressed):
+    distributions.add("acme", pressed)
     with pytest.raises(KeyboardInterrupt):
         distributions.load()
 
 
-def test_a_keyboard_interrupt_in_a_hook_passes_through_and_the_next_call_starts_over(distributions):
+def test_ctrl_c_in_a_hook_ends_the_look_up_and_the_next_one_starts_over(distributions):
     distributions.add(
         "acme",
         """
+        import signal
         from cvr_plugins import hookimpl
-        interrupts = [KeyboardInterrupt()]
+        presses = [signal.SIGINT]
 
         @hookimpl
         def cvr_register_datasets():
-            if interrupts:
-                raise interrupts.pop()
+            if presses:
+                signal.raise_signal(presses.pop())
             return {"toy": dict}
         """,
     )
@@ -152,6 +161,101 @@ def test_a_keyboard_interrupt_in_a_hook_passes_through_and_the_next_call_starts_
         registry.dataset("toy")
     assert registry.dataset("toy") is dict
     assert registry.failures == ()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "SystemExit(3)",
+        "KeyboardInterrupt",
+        "GeneratorExit",
+        "BaseException('odd')",
+        "type('Odd', (BaseException,), {})",
+    ],
+)
+def test_whatever_a_plugin_raises_is_its_failure_and_ends_nothing(distributions, info, typed, error):
+    distributions.add("acme", f"raise {error}")
+    distributions.add("beta", RAISES_IN_METHODS.format(error=error))
+    distributions.add_methods("zeta", "Foo")
+    registry = distributions.load()
+    assert registry.method("Foo").summary == "of zeta"
+    assert [(each.plugin, each.stage) for each in registry.failures] == [
+        ("acme", "import"),
+        ("beta", "cvr_register_methods"),
+    ]
+    assert (info(registry, "acme").status, info(registry, "beta").status) == ("failed", "partial")
+    code, shown, _ = typed("methods")
+    assert (code, "Foo" in shown, "ESMM" in shown) == (0, True, True)
+
+
+def test_a_plugin_s_own_interrupt_is_its_failure_off_the_main_thread_too(distributions):
+    distributions.add("acme", "raise KeyboardInterrupt")
+    with ThreadPoolExecutor(1) as other:
+        registry = other.submit(distributions.load).result()
+    assert [failure.plugin for failure in registry.failures] == ["acme"]
+
+
+LEAVES_CHANGED = """
+from cvr_plugins import hookimpl
+
+{on_import}
+
+@hookimpl
+def cvr_register_datasets():
+    {in_hook}
+    return {{"toy": dict}}
+"""
+
+LEFT = {
+    "import torch; torch.set_grad_enabled(False)": "torch's gradient mode",
+    "import torch; torch.no_grad().__enter__()": "torch's gradient mode",
+    "import torch; globals().update(kept=torch.inference_mode()); kept.__enter__()": "torch's inference mode",
+    "import torch; torch.set_default_dtype(torch.float64)": "torch's default dtype",
+    "import torch; torch.set_default_device('meta')": "torch's default device",
+    "import torch; torch.autograd.set_detect_anomaly(True)": "torch's search for NaN gradients",
+    "import signal; signal.signal(signal.SIGTERM, lambda *_: None)": "the handler of SIGTERM",
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)": "the handler of SIGINT",
+}
+"""What a plugin does -> what it leaves changed."""
+
+
+def state_of_the_process() -> tuple:
+    modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled())
+    handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
+    new = torch.ones(1, requires_grad=True)
+    return (*modes, torch.get_default_dtype(), new.device, (2 * new).requires_grad, (2 * new).is_inference(), handlers)
+
+
+@pytest.mark.parametrize("where", ["its import", "cvr_register_datasets"])
+@pytest.mark.parametrize(("done", "left"), LEFT.items(), ids=LEFT.values())
+def test_what_a_plugin_leaves_changed_is_put_back_and_told(distributions, info, where, done, left):
+    on_import, in_hook = (done, "pass") if where == "its import" else ("pass", done)
+    distributions.add("acme", LEAVES_CHANGED.format(on_import=on_import, in_hook=in_hook))
+    before = state_of_the_process()
+    registry = distributions.load()
+    assert registry.dataset("toy") is dict
+    assert state_of_the_process() == before
+    (failure,) = registry.failures
+    assert str(failure) == f"Plugin 'acme' (state): {left} changed by {where}, and put back."
+    assert info(registry, "acme").status == "partial"
+    with pytest.raises(plugins.UnknownName, match="has no data set 'Other'"):
+        registry.dataset("acme:Other")
+
+
+def test_torch_imported_by_a_plugin_is_as_it_is_when_anyone_imports_it(distributions):
+    distributions.add("acme", "import torch\ntorch.set_grad_enabled(False)\ntorch.set_default_dtype(torch.float64)")
+    done = distributions.python(
+        """
+        import sys, warnings
+        from cvr_plugins.plugins import registry
+        warnings.simplefilter("ignore")
+        assert "torch" not in sys.modules
+        registry()
+        torch = sys.modules["torch"]
+        print(torch.is_grad_enabled(), torch.get_default_dtype())
+        """
+    )
+    assert done.stdout.split() == ["True", "torch.float32"], done.stderr
 
 
 def test_unreadable_metadata_of_another_distribution_hides_no_plugin(distributions):
