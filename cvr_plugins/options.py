@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TypeVar
 
-__all__ = ["check_choice", "check_count", "check_flag", "check_number"]
+__all__ = ["MOST_THREADS", "check_choice", "check_count", "check_flag", "check_number"]
+
+MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))
+"""The most threads or processes that a run may ask for: enough for a run of any machine to be read on this one."""
 
 T = TypeVar("T")
 
@@ -56,7 +60,9 @@ def check_number(
     return number
 
 
-def check_count(name: str, value: object, *, least: int = 1, error: type[ValueError] = ValueError) -> int:
+def check_count(
+    name: str, value: object, *, least: int = 1, most: int | None = None, error: type[ValueError] = ValueError
+) -> int:
     """Return an option that is a whole number of at least `least`.
 
     Parameters
@@ -65,8 +71,8 @@ def check_count(name: str, value: object, *, least: int = 1, error: type[ValueEr
         The option, for the message.
     value
         What was given; an integer of any library's, but no truth value.
-    least
-        The least number allowed.
+    least, most
+        The least and the greatest number allowed, `most` None for any.
     error
         The kind of error to raise.
 
@@ -82,6 +88,8 @@ def check_count(name: str, value: object, *, least: int = 1, error: type[ValueEr
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise error(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if most is not None and int(value) > most:
+        raise error(f"{name} must be at most {most}; got {value!r}.")
     return int(value)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from cvr_plugins.config import refuse_processes
 from cvr_plugins.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    plain_values,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -37,34 +35,6 @@ def both_of(file: str | Path) -> tuple[Path, Path]:
     file = Path(file)
     stem = file.stem.removesuffix(_LAST)
     return file.with_name(f"{stem}{file.suffix}"), file.with_name(f"{stem}{_LAST}{file.suffix}")
-
-
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-
-
-@contextmanager
-def weights_only(paths: Iterable[str]) -> Iterator[None]:
-    """Let RecBole's models read files by torch.load in the block, as S3Rec its pre-trained weights, and execute none.
-
-    Parameters
-    ----------
-    paths
-        The files that they will read.
-
-    Raises
-    ------
-    CheckpointError
-        For a file that could only be read by executing it.
-    """
-    for path in paths:
-        plain_values(path)
-    before = {name: os.environ.pop(name, None) for name in ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", _FORCE)}
-    os.environ[_FORCE] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[_FORCE]
-        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 class SafeCheckpoints:

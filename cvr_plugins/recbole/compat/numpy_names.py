@@ -62,6 +62,11 @@ _INSTEAD = (
 """Name in RecBole's modules, the library it is, what they are to see."""
 
 
+def numpy_with(**names: Any) -> ModuleType:
+    """Return NumPy with its old names and these."""
+    return _Library(np, {**_OLD_NAMES, **names})
+
+
 def give_old_names() -> None:
     """Let the modules of RecBole that are loaded by now see the libraries as they were; may be repeated."""
     for name in _USERS:

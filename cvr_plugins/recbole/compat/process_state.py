@@ -18,7 +18,8 @@ import torch
 from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError
-from cvr_plugins.options import check_count
+from cvr_plugins.options import MOST_THREADS, check_count
+from cvr_plugins.recbole.compat.guards import guarded
 from cvr_plugins.training.process import torch_threads
 
 _LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
@@ -40,10 +41,11 @@ def surroundings(
         stack.enter_context(_random_state())
         stack.enter_context(_modes())
         stack.enter_context(_gpu(config["device"]))
-        threads = config["threads"]
-        if threads is not None:
-            check_count("threads", threads, error=ConfigError)
-        stack.enter_context(torch_threads(threads))
+        for key, least in (("threads", 1), ("worker", 0)):
+            if config[key] is not None:
+                check_count(key, config[key], least=least, most=MOST_THREADS, error=ConfigError)
+        stack.enter_context(torch_threads(config["threads"]))
+        stack.enter_context(guarded())
         stack.enter_context(_logging(config, log, console))
         stack.enter_context(_without_notices())
         if not tensorboard:

@@ -106,6 +106,13 @@ class Config(RecBoleConfig):
     def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
         return YAMLLoader
 
+    def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
+        # RecBole makes the path of the data set's name, which may lead out of its own files.
+        if Path(os.path.normpath(file)).is_relative_to(Path(recbole.__file__).resolve().parent / "properties"):
+            self.internal_config_dict.update(found := _read(file))
+            return found
+        return {}
+
     def _load_config_files(self, file_list: Sequence[str | Path] | str | Path | None) -> dict[str, Any]:
         files = [file_list] if isinstance(file_list, (str, Path)) else file_list or []
         merged: dict[str, Any] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,8 +75,32 @@ def _names(columns: Any) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns or ())
 
 
-def check(folder: str, dataset: str) -> None:
-    """Raise ConfigError if there is no data set in the folder that RecBole would read, or download into."""
+def check(folder: str, dataset: str, parts: Sequence[Any] | None = None, others: Sequence[Any] | None = None) -> None:
+    """Raise ConfigError if a file is missing that RecBole would read, or download.
+
+    Parameters
+    ----------
+    folder, dataset
+        Where the data set is, and its name.
+    parts
+        RecBole's `benchmark_filename`: the parts it comes in, None for one file or several with one name.
+    others
+        RecBole's `additional_feat_suffix`: what its further files end in.
+    """
+    for key, given in (("benchmark_filename", parts), ("additional_feat_suffix", others)):
+        if not (given is None or (isinstance(given, (list, tuple)) and all(map(_names_a_file, given)))):
+            raise ConfigError(f"{key} must be a list of parts of a file's name, such as [train, valid]; got {given!r}.")
+    if "://" in folder:
+        raise ConfigError(f"data_path is a folder, and nothing is fetched; got the address {folder!r}.")
+    if parts is not None:
+        files = [f"{dataset}.{part}.inter" for part in parts]
+        absent = ", ".join(file for file in files if not Path(folder, file).is_file())
+        if absent:
+            raise ConfigError(
+                f"{folder} holds no {absent}, which benchmark_filename names. Give the folder that holds the data "
+                "set's folder as data_path, or leave benchmark_filename out."
+            )
+        return
     if Path(folder, f"{dataset}.inter").is_file() or any(Path(folder).glob(f"{dataset}.*.inter")):
         return
     known = [RECBOLES_OWN, *(entry.key for entry in registry().entries("dataset"))]
@@ -85,6 +110,10 @@ def check(folder: str, dataset: str) -> None:
         "'cvr-plugins datasets' lists those known by name."
     )
     raise ConfigError(unknown(missing, dataset, known, lists))
+
+
+def _names_a_file(part: object) -> bool:
+    return isinstance(part, str) and re.fullmatch(r"[^/\\\0]+", part) is not None
 
 
 def _is_below(data_path: str, dataset: str) -> bool:

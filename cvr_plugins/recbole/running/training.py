@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from logging import getLogger
@@ -17,7 +16,8 @@ from recbole.utils import get_flops, get_trainer, init_seed
 from cvr_plugins.config import ConfigError
 from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
 from cvr_plugins.recbole import names
-from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, SafeCheckpoints, weights_only
+from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, SafeCheckpoints
+from cvr_plugins.recbole.compat.guards import check_pretrained
 from cvr_plugins.recbole.context.collector import MethodCollector
 from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.evaluation import SessionEvaluation
@@ -29,9 +29,6 @@ from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
 
-_PRETRAINED = ("pre_model_path", "mf_pretrain_path", "mlp_pretrain_path", "pretrain_path", "warm_up")
-"""Keys by which RecBole's models name checkpoints that they begin with."""
-
 
 def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
     """Return the data set, its three loaders and a new model, made in RecBole's order and with its seeds.
@@ -41,18 +38,17 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
     RecBole raises for all else.
     """
     init_seed(config["seed"], config["reproducibility"])
-    if config["benchmark_filename"] is None:
-        datasets.check(config["data_path"], config["dataset"])
+    datasets.check(
+        config["data_path"], config["dataset"], config["benchmark_filename"], config["additional_feat_suffix"]
+    )
     with packages_named(config), _fields_named(config):
         dataset = create_dataset(config)
         parts = data_preparation(config, dataset)
         init_seed(config["seed"], config["reproducibility"])
-        with weights_only(
-            config[key] for key in _PRETRAINED if isinstance(config[key], str) and os.path.isfile(config[key])
-        ):
-            with blamed(config["model"], names.owner(config["model"]), "its constructor", ConfigError):
-                model = config.model_class(config, parts[0]._dataset)
-            model = model.to(config["device"])
+        check_pretrained(config)
+        with blamed(config["model"], names.owner(config["model"]), "its constructor", ConfigError):
+            model = config.model_class(config, parts[0]._dataset)
+        model = model.to(config["device"])
     return (dataset, *parts, model)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from recbole.utils import init_seed
 from cvr_plugins.cli._group import run
 from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole import CheckpointError, Config, SafeCheckpoints, load_checkpoint, load_data_and_model
-from cvr_plugins.recbole.compat.checkpoints import load_weights, weights_only
+from cvr_plugins.recbole.compat.checkpoints import load_weights
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -299,21 +298,6 @@ def test_with_recboles_own_configuration_files_are_left_to_recbole(trained, monk
         trainer.resume_checkpoint(file)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     assert trainer.evaluate(loaders[2], load_best_model=True)
-
-
-def test_files_that_recboles_models_read_are_not_executed_whatever_the_process_allows(trained, monkeypatch, tmp_path):
-    file, evil = str(trained[2]), str(tmp_path / "evil.pth")
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    torch.save(Evil(), evil)
-    with weights_only([file]):
-        assert torch.load(file)["state_dict"]
-        with pytest.raises(pickle.UnpicklingError):
-            torch.load(evil)
-    with pytest.raises(CheckpointError, match="refused"), weights_only([evil]):
-        pass
-    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
-    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
-    assert not Path("executed").exists()
 
 
 def test_weights_of_another_size_are_refused_in_a_sentence(trained, prepare):

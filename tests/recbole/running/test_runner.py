@@ -23,7 +23,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from cvr_plugins.config import ConfigError, load_yaml
 from cvr_plugins.files import TargetError
-from cvr_plugins.recbole import CheckpointError, Config, load_checkpoint, load_data_and_model, run, run_recbole
+from cvr_plugins.recbole import Config, load_checkpoint, load_data_and_model, run, run_recbole
 from cvr_plugins.recbole.running.training import trainer_class
 from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 from cvr_plugins.training.step import TrainingError
@@ -328,9 +328,7 @@ def test_recboles_models_run_on_todays_packages(model, brief):
     assert load_data_and_model("run")[1] is not None
 
 
-def test_pretrained_weights_are_read_and_nothing_else(brief, tmp_path):
-    import os
-
+def test_pretrained_weights_are_read(brief, tmp_path):
     keys = {**brief, **SEQUENTIAL, "load_col": None, "item_attribute": "class"}
     stages = {"train_stage": "pretrain", "pretrain_epochs": 1, "save_step": 1}
     first = run("S3Rec", config_dict={**keys, **stages}, out="first")
@@ -338,15 +336,6 @@ def test_pretrained_weights_are_read_and_nothing_else(brief, tmp_path):
     second = run("S3Rec", config_dict={**keys, "train_stage": "finetune", "pre_model_path": str(weights)}, out="second")
     assert first.history.records
     assert len(second.history.records) == 2
-
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, ("executed",)
-
-    torch.save({"state_dict": {}, "x": Evil()}, "evil.pth")
-    with pytest.raises(CheckpointError, match="refused, nothing of it was executed"):
-        run("S3Rec", config_dict={**keys, "train_stage": "finetune", "pre_model_path": "evil.pth"}, out="third")
-    assert not Path("executed").exists()
 
 
 WRONG = [
