@@ -177,6 +177,7 @@ REFUSED = [
     ({"learning_rate": float("nan")}, "learning_rate must be finite; got nan"),
     ({"non_click_fraction": 0}, "non_click_fraction must be above 0.0; got 0.0"),
     ({"non_click_fraction": 1.5}, "non_click_fraction must be at most 1.0; got 1.5"),
+    ({"threads": 100_000}, r"threads must be at most \d+; got 100000"),
     ({"show_progress": 1}, "show_progress must be true or false"),
     ({"dense": "tahn"}, r"dense must be one of raw, tanh; got 'tahn'. Did you mean tanh\?"),
     ({"dataset": 3}, r"dataset must be text .*; got 3. Put a name .* in quotation marks, such as '101'"),

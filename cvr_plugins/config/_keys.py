@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvr_plugins.learners import LEARNERS, SCHEDULERS
+from cvr_plugins.options import MOST_THREADS
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ KEYS: dict[str, Key] = {
         (int, _NONE),
         "CPU threads of torch, null for its own choice; more than there are idle cores slow a run down many times",
         least=1,
+        most=MOST_THREADS,
     ),
     "checkpoint_dir": Key("runs", (str,), "folder that run folders are made in"),
     "show_progress": Key(True, (bool,), "progress bars on a terminal"),

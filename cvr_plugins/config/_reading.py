@@ -17,21 +17,68 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 
 
 # Of YAML 1.2's core schema. PyYAML keeps to 1.1: 016 would be 14, 190:20 11420, 109_14 10914, and 1e-3 text.
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _NUMBERS = {
-    "tag:yaml.org,2002:int": re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"),
-    "tag:yaml.org,2002:float": re.compile(
+    _INT: re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"),
+    _FLOAT: re.compile(
         r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
     ),
 }
 
 
+_MOST_NODES, _MOST_DEPTH, _MOST_CHARACTERS = 100_000, 64, 4_000_000
+"""Bounds of what a file holds, every alias standing for all that it names, and of its text."""
+_MOST_DIGITS = 200
+_MANY = f"it holds more than {_MOST_NODES:,} values, counting what each alias stands for"
+_DEEP = f"it is nested more than {_MOST_DEPTH} levels deep"
+
+
 class Loader(yaml.SafeLoader):
-    """SafeLoader that reads numbers as YAML 1.2 does, and refuses a key written twice."""
+    """SafeLoader that reads numbers as YAML 1.2 does, and refuses a key written twice and what is beyond its bounds.
+
+    Aliases are counted and never written out: ten lines that name each other can mean billions of values.
+    """
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag not in _NUMBERS]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._measured: dict[yaml.Node, list[int]] = {}
+        # Nodes and levels found so far below each node that is being composed, the outermost first.
+        self._composing: list[list[int]] = []
+
+    def get_single_data(self) -> Any:
+        """Return what the text holds; whatever is wrong with it is a YAMLError."""
+        try:
+            return super().get_single_data()
+        except (ValueError, OverflowError) as error:
+            # From a date such as 2026-02-31.
+            raise yaml.YAMLError(str(error)) from error
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next node, another one's where an alias names it; raise ComposerError beyond the bounds."""
+        event = self.peek_event()
+        self._composing.append([1, 1])
+        self._bound(len(self._composing) <= _MOST_DEPTH, _DEEP, event)
+        node = super().compose_node(parent, index)
+        assert node is not None
+        own = self._composing.pop()
+        closed = not isinstance(event, yaml.AliasEvent) or node in self._measured
+        self._bound(closed, "it holds a part that contains itself", event)
+        nodes, levels = self._measured.setdefault(node, own)
+        if self._composing:
+            around = self._composing[-1]
+            around[:] = around[0] + nodes, max(around[1], 1 + levels)
+            self._bound(around[0] <= _MOST_NODES, _MANY, event)
+            self._bound(len(self._composing) + levels <= _MOST_DEPTH, _DEEP, event)
+        return node
+
+    def _bound(self, kept: bool, problem: str, event: Any) -> None:
+        if not kept:
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Return a mapping node as a dictionary; raise ConstructorError for a key that stands in it twice."""
@@ -50,11 +97,25 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
+    text = _written(loader, node, _INT)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
-Loader.add_constructor("tag:yaml.org,2002:int", _int)
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    _written(loader, node, _FLOAT, _INT)
+    return float(loader.construct_yaml_float(node))
+
+
+def _written(loader: yaml.SafeLoader, node: yaml.ScalarNode, *kinds: str) -> str:
+    """Return the text of a number; a tag that stands before it, as in `!!int 1:30`, makes no other text one."""
+    text: str = loader.construct_scalar(node)
+    if len(text) > _MOST_DIGITS or not any(_NUMBERS[kind].match(text) for kind in kinds):
+        raise yaml.constructor.ConstructorError(None, None, f"{text!r:.80} is no number", node.start_mark)
+    return text
+
+
+Loader.add_constructor(_INT, _int)
+Loader.add_constructor(_FLOAT, _float)
 for _kind in (Loader, _Dumper):
     for _tag, _pattern in _NUMBERS.items():
         _kind.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
@@ -74,10 +135,13 @@ def read_mapping(path: str | Path, loader: type[yaml.SafeLoader], what: str) -> 
     Raises ConfigError naming the file, and the line where it is not `what`.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open(encoding="utf-8-sig") as file:
+            text = file.read(_MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"Cannot read the configuration file {path}: {reason}.") from error
+    if len(text) > _MOST_CHARACTERS:
+        raise ConfigError(f"{path} is no configuration: it holds more than {_MOST_CHARACTERS:,} characters.")
     try:
         loaded = _load(text, loader)
     except yaml.YAMLError as error:
@@ -127,9 +191,6 @@ def _load(text: str, kind: type[yaml.SafeLoader] = Loader) -> Any:
     loader = kind(text)
     try:
         return loader.get_single_data()
-    except (ValueError, RecursionError) as error:
-        # From a date such as 2026-02-31, or brackets nested a thousand deep.
-        raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
 

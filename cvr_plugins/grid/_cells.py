@@ -134,7 +134,7 @@ def cell_name(dimensions: Mapping[str, Any]) -> str:
         exact = exact and part == text and text_of(_read(text)) == text and _read(text) == value
         parts.append(part)
     name = "-".join(parts)
-    if exact and len(name) <= _LONGEST:
+    if exact and 0 < len(name) <= _LONGEST:
         return name
     return f"{name[:_LONGEST]}-{_digest(dimensions, 8)}".lstrip("-")
 

@@ -13,6 +13,7 @@ from cvr_plugins.grid._folder import GridFolder
 from cvr_plugins.grid._pool import Reply, Task, answers
 from cvr_plugins.grid._rows import Row, failed_row
 from cvr_plugins.grid._spec import Grid
+from cvr_plugins.options import MOST_THREADS, check_count
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ def run_grid(
     The program may be killed at any moment: what `out` says is done is done, and the rest runs when it is resumed.
     The processes are spawned, so a script that calls this needs `if __name__ == "__main__":`.
     """
-    if jobs < 1:
-        raise GridError(f"jobs must be at least 1; got {jobs}.")
+    check_count("jobs", jobs, most=MOST_THREADS, error=GridError)
     folder = GridFolder(Path(out))
     with folder.locked(resume=resume):
         cells, notes = folder.start(grid, retry_failed=retry_failed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -30,6 +32,7 @@ from cvr_plugins.plugins import registry
 
 SECTIONS = ("variants", "grid", "exclude", "overrides")
 
+_MOST_CELLS = 100_000
 VARIANT = "variant"
 """Dimension whose values are the names under `variants`."""
 
@@ -102,6 +105,9 @@ def plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     exclude = [_partial(entry, dimensions, "exclude") for entry in _entries(raw, "exclude")]
     settings = [_override(entry, dimensions) for entry in _entries(raw, "overrides")]
 
+    size = math.prod(map(len, dimensions.values()))
+    if size > _MOST_CELLS:
+        raise GridError(f"The grid has {size:,} combinations, and at most {_MOST_CELLS:,} can be run; make it smaller.")
     combinations = [dict(zip(dimensions, values, strict=True)) for values in product(*dimensions.values())]
     kept = [chosen for chosen in combinations if not any(matches(chosen) for matches in exclude)]
     if not kept:
@@ -175,7 +181,8 @@ def _dimensions(
         if name in shared:
             raise GridError(f"{name!r} is a dimension of the grid and a key beside it; keep one of them.")
         texts = [canonical(value) for value in values]
-        twice = [value for value, text in zip(values, texts, strict=True) if texts.count(text) > 1]
+        counts = Counter(texts)
+        twice = [value for value, text in zip(values, texts, strict=True) if counts[text] > 1]
         if twice:
             raise GridError(f"Dimension {name!r} lists {twice[0]!r} more than once, which gives the same cell twice.")
     return {**({VARIANT: list(variants)} if variants else {}), **found}

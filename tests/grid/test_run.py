@@ -129,6 +129,6 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(source, tmp_path):
 
 
 def test_jobs_must_be_positive(source, tmp_path):
-    with pytest.raises(GridError, match="jobs must be at least 1"):
+    with pytest.raises(GridError, match="jobs must be a whole number of at least 1"):
         run_grid(plan(source()), tmp_path / "out", jobs=0)
     assert not (tmp_path / "out").exists()

@@ -145,9 +145,11 @@ def _panels(
     across = min(_ACROSS, len(content))
     down = math.ceil(len(content) / across)
     # Salt and no date: the same results draw the same bytes.
-    with mpl.rc_context(
-        {"svg.hashsalt": "cvr-plugins", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-    ):
+    style: dict[Any, Any] = {"svg.hashsalt": "cvr-plugins", "font.size": 8}
+    style |= {"axes.spines.top": False, "axes.spines.right": False}
+    # A dollar sign in a name begins no formula.
+    style["text.parse_math"] = False
+    with mpl.rc_context(style):
         figure = Figure(figsize=(_SIDE * across, _SIDE * down), layout="constrained")
         FigureCanvasSVG(figure)
         panels = figure.subplots(down, across, squeeze=False, sharey=share_y)
