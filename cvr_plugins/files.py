@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - on Windows what a killed process left stays
+    fcntl = None  # type: ignore[assignment]
 
 
 class OutputError(OSError):
@@ -27,13 +33,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise TargetError(f"Cannot write the file {str(path)!r}: it is a directory; name a file.")
-    aside = _aside(path)
+    aside, held = _begun(path, Path.touch)
     try:
         yield aside
-        os.replace(aside, path)
+        put_in_place(aside, path)
     except OSError as error:
         raise _failed(path, error) from error
     finally:
+        _let_go(held)
         aside.unlink(missing_ok=True)
 
 
@@ -45,20 +52,63 @@ def whole_folder(path: Path) -> Iterator[Path]:
     the block raises an OSError.
     """
     check_new(path)
-    aside = _aside(path)
+    aside, held = _begun(path, Path.mkdir)
     try:
-        aside.mkdir()
         yield aside
-        os.rename(aside, path)
+        put_in_place(aside, path)
     except OSError as error:
         raise _failed(path, error) from error
     finally:
+        _let_go(held)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Rename a file or a folder to `path` once all of it is on the disk, so that a lost power supply cuts nothing off.
+
+    Parameters
+    ----------
+    aside
+        What was written, on the same file system. A file may replace another one, a folder none.
+    path
+        What it becomes.
+
+    Raises
+    ------
+    OSError
+        If the disk or the system refuses.
+    """
+    inside = sorted(aside.rglob("*"), reverse=True) if aside.is_dir() else []
+    for each in (*inside, aside):
+        _sync(each)
+    if aside.is_dir():
+        os.rename(aside, path)
+    else:
+        os.replace(aside, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # pragma: no cover - Windows opens no folder
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_new(path: Path) -> None:
     """See before long work that `path` can be made when it is done; raises TargetError if it exists or cannot be."""
-    if path.exists() or path.is_symlink():
+    taken = True
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        taken = False
+    except (OSError, ValueError) as error:
+        # A name that is too long, or text that is no name.
+        raise TargetError(f"Cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from error
+    if taken:
         raise TargetError(f"{str(path)!r} exists already; remove it or name another place.")
     _check_parent(path)
 
@@ -71,14 +121,54 @@ def _check_parent(path: Path) -> None:
         raise TargetError(f"Cannot write {str(path)!r}: you may not write to {str(above)!r}.")
 
 
-def _aside(path: Path) -> Path:
+def _begun(path: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
+    """Make a file or folder to write into beside `path`; return it and the lock by which it is seen to be in use."""
     _check_parent(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TargetError(f"Cannot make the directory {str(path.parent)!r}: {error.strerror or error}.") from error
-    # Not tempfile: its folders are private to the user, and the name must keep the suffix that writers go by.
-    return path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    remove_left(path)
+    while True:
+        # Not tempfile: its folders are private to the user, and the name must keep the suffix that writers go by.
+        aside = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+        try:
+            make(aside)
+            held = _hold(aside)
+        except OSError as error:
+            raise _failed(path, error) from error
+        # Between the two, another process may have taken it for left over.
+        if (held is not None or fcntl is None) and aside.exists():
+            return aside, held
+
+
+def remove_left(path: Path) -> None:
+    """Remove what processes that were killed left of writing `path`; what a living one writes stays."""
+    left = re.compile(rf"\.[0-9a-f]{{32}}\.{re.escape(path.name)}")
+    with suppress(OSError):
+        for each in filter(lambda found: left.fullmatch(found.name), list(path.parent.iterdir())):
+            held = _hold(each)
+            if held is not None:
+                shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
+            _let_go(held)
+
+
+def _hold(path: Path) -> int | None:
+    """Lock a file or a folder for as long as this process lives; None if another one holds it."""
+    if fcntl is None:  # pragma: no cover
+        return None  # type: ignore[unreachable]
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _let_go(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _failed(path: Path, error: OSError) -> OSError:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "configs": "configs",
     "export": "export",
     "weights": "weights",
+    "reseal": "reseal",
     "new": "new",
 }
 """Command -> module of this package that defines it."""
@@ -129,9 +130,11 @@ def run(arguments: list[str]) -> int:
             code = leave.code if leave.code is None or isinstance(leave.code, int) else _fail(str(leave.code), FAILURE)
         except click.ClickException as error:
             code = _usage(error, debug)
-        except (click.Abort, KeyboardInterrupt):
+        except (click.Abort, KeyboardInterrupt) as interrupt:
             ours = next((each for each in arguments if not each.startswith("-")), None) in _COMMANDS
-            code = _fail("Interrupted; nothing was written." if ours else "Interrupted.", FAILURE, debug)
+            # click raises its own error in its place.
+            left = str(interrupt.__cause__ or interrupt) or ("nothing was written." if ours else "")
+            code = _fail(f"Interrupted; {left}" if left else "Interrupted.", FAILURE, debug)
         except BrokenPipeError:
             code = FAILURE
         except BaseException as error:  # noqa: BLE001 - whatever it is, people get one line and --debug the rest

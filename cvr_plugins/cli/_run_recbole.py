@@ -34,39 +34,21 @@ def run(
 
     require_recbole()
 
-    from cvr_plugins.config import ConfigError
-    from cvr_plugins.files import TargetError
-    from cvr_plugins.recbole.running import resuming, runner
+    from cvr_plugins.recbole.running import runner
     from cvr_plugins.recbole.running.config import Config
-    from cvr_plugins.training.run_folder import new_folder
-    from cvr_plugins.training.step import TrainingError
+    from cvr_plugins.training.run_folder import new_names
+    from cvr_plugins.training.working import left_of, reserved, taken_up
 
     given = dict(keys)
     if not sys.stderr.isatty():
         given["show_progress"] = False
     if resume is not None:
-        files = [Path(resume) / "config.yaml", *files]
+        files = [left_of(resume) / "config.yaml", *files]
     config = Config(config_file_list=files, config_dict=given)
     made_in = Path(config.external_config_dict.get("checkpoint_dir", _FOLDER))
-    folder = Path(out) if out is not None else new_folder(made_in, config["model"], config["dataset"])
-    left = resuming.work_folder(folder)
-    told = partial(on_epoch, str(config["valid_metric"]))
-    try:
-        return runner.run(config, out=folder, resume=resume, on_epoch=told)
-    except KeyboardInterrupt:
-        if not left.exists():
-            raise
-        raise TrainingError(f"Interrupted; 'cvr-plugins run --resume {left}' goes on.") from None
-    except TrainingError as error:
-        if out is not None or str(folder) in str(error) or not folder.exists():
-            raise
-        raise TrainingError(f"{error} Run folder: {folder}") from error
-    except (ConfigError, TargetError):
-        raise
-    except Exception:
-        if left.exists():
-            click.echo(f"Note: {resuming.resumable(left)}", err=True)
-        raise
+    names = [Path(out)] if out is not None else new_names(made_in, config["model"], config["dataset"])
+    with reserved(names) if resume is None else taken_up(resume, None if out is None else Path(out)) as work:
+        return runner.into(work, config, on_epoch=partial(on_epoch, str(config["valid_metric"])))
 
 
 def echo_own(result: Mapping[str, Any], title: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("-d", "--dataset", help="Data set, file or folder ('datasets' lists the registered ones).")
 @click.option("-o", "--out", type=click.Path(), help="Run folder to write; a new one in checkpoint_dir if not given.")
 @click.option("--framework", metavar="NAME", help="torch-rechub or recbole; the one that has the model if not given.")
-@click.option("--resume", type=click.Path(), metavar="FOLDER", help="Go on with a run cut off or failed (RecBole).")
+@click.option("--resume", type=click.Path(), metavar="FOLDER", help="Go on with a run that was cut off.")
 @click.option("--json", "as_json", is_flag=True, help="Print the folder and its metrics as JSON, and no progress.")
 @click.argument("pairs", nargs=-1, metavar="[key=value ...]", type=click.UNPROCESSED)
 def run(
@@ -35,7 +35,8 @@ def run(
     """Train, evaluate and keep a CVR model, or any model of RecBole.
 
     Later settings win: files in their order, then -m and -d, then key=value pairs, also written --key=value ('keys'
-    and 'show METHOD' list the keys). Ctrl-C keeps the best weights so far.
+    and 'show METHOD' list the keys). Ctrl-C, SIGTERM and SIGHUP end training with the best weights so far,
+    evaluated and kept (exit code 1); --resume goes on from there, or from a run that was killed.
 
     \b
     cvr-plugins run -m ESMM -d ml-100k-funnel
@@ -48,7 +49,9 @@ def run(
     from cvr_plugins.cli._output import epoch_line, flat
     from cvr_plugins.cli.configs import find_config
     from cvr_plugins.config import ConfigError, load_yaml, parse_pairs, resolve
+    from cvr_plugins.training.interrupts import handled
     from cvr_plugins.training.run_folder import settings_of
+    from cvr_plugins.training.working import left_of
 
     layers = {name: load_yaml(find_config(name)) for name in files}
     for name, layer in layers.items():
@@ -57,7 +60,7 @@ def run(
     chosen = (("model", model), ("dataset", dataset), ("framework", framework))
     keys = {**{key: value for key, value in chosen if value is not None}, **parse_pairs(pairs)}
     if resume is not None:
-        layers = {resume: settings_of(resume), **layers}
+        layers = {resume: settings_of(left_of(resume)), **layers}
     merged = {key: value for layer in (*layers.values(), keys) for key, value in layer.items()}
 
     def on_epoch(watched: str, record: EpochRecord) -> None:
@@ -68,25 +71,26 @@ def run(
         from cvr_plugins.cli import _run_recbole
 
         paths = [find_config(name) for name in files]
-        result = _run_recbole.run(paths, keys, out=out, resume=resume, on_epoch=on_epoch)
-        return _tell(result, as_json, goes_on=f"'cvr-plugins run --resume {result.folder}' goes on.")
-    if resume is not None:
-        raise ConfigError("--resume goes on with runs made in RecBole only (--framework recbole); leave it out.")
-    config = resolve(*({k: v for k, v in layer.items() if k != "framework"} for layer in (*layers.values(), keys)))
+        with handled():
+            result = _run_recbole.run(paths, keys, out=out, resume=resume, on_epoch=on_epoch)
+        return _tell(result, as_json)
+    config = resolve({key: value for key, value in merged.items() if key != "framework"})
 
     from cvr_plugins.rechub.runner import run as run_method
 
-    result = run_method(
-        config,
-        folder=out,
-        on_note=lambda note: click.echo(f"Note: {note}", err=True),
-        on_epoch=partial(on_epoch, config["valid_metric"]),
-    )
+    with handled():
+        result = run_method(
+            config,
+            folder=out,
+            resume=resume,
+            on_note=lambda note: click.echo(f"Note: {note}", err=True),
+            on_epoch=partial(on_epoch, config["valid_metric"]),
+        )
     return _tell(result, as_json, log=f"{config['dataset']}: {flat(result.log)}")
 
 
-def _tell(result: RunResult, as_json: bool, *, log: str | None = None, goes_on: str | None = None) -> int:
-    """Show what a run found; return the exit code. goes_on: said of an interrupted run that can be taken up."""
+def _tell(result: RunResult, as_json: bool, *, log: str | None = None) -> int:
+    """Show what a run found; return the exit code."""
     from cvr_plugins.cli._output import echo_json, echo_report, ending
     from cvr_plugins.training.run_folder import RunFolder
 
@@ -106,6 +110,6 @@ def _tell(result: RunResult, as_json: bool, *, log: str | None = None, goes_on: 
 
         echo_own(result.test_result or {}, title)
     click.echo(f"\nRun folder: {result.folder}")
-    if interrupted and goes_on is not None:
-        click.echo(goes_on)
+    if interrupted:
+        click.echo(f"'cvr-plugins run --resume {result.folder}' goes on.")
     return int(interrupted)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cvr_plugins.rechub.scoring import Scoring
 
 _device = click.option("--device", default="cpu", show_default=True, help="Torch device; auto: cuda if there is one.")
+_verify = click.option("--verify/--no-verify", default=True, help="Check the files' hashes first; done if not said.")
 
 
 @click.command(short_help="Score a new log with a run's model.")
@@ -19,7 +20,8 @@ _device = click.option("--device", default="cpu", show_default=True, help="Torch
 @click.argument("log", type=click.Path())
 @click.argument("out", type=click.Path())
 @_device
-def predict(run_dir: str, log: str, out: str, device: str) -> None:
+@_verify
+def predict(run_dir: str, log: str, out: str, device: str, verify: bool) -> None:
     """Score LOG (CSV or Parquet) with the model of RUN_DIR and write its rows with p_cvr, p_ctr, p_ctcvr to OUT.
 
     The log is streamed: it may be larger than memory. Its columns pass through, of a CSV log as text. Tokens that are
@@ -28,9 +30,9 @@ def predict(run_dir: str, log: str, out: str, device: str) -> None:
     """
     from cvr_plugins.rechub.scoring import predict as score
 
-    _check_framework(run_dir)
+    _check_framework(run_dir, verify)
     with _bar("predict") as on_rows:
-        scoring = score(run_dir, log, out, device=device, on_rows=on_rows)
+        scoring = score(run_dir, log, out, device=device, verify=verify, on_rows=on_rows)
     _echo_notes(scoring)
     click.echo(f"Scored {scoring.rows:,} rows: {out}")
 
@@ -39,15 +41,16 @@ def predict(run_dir: str, log: str, out: str, device: str) -> None:
 @click.argument("run_dir", type=click.Path())
 @click.argument("log", type=click.Path())
 @_device
+@_verify
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def evaluate(run_dir: str, log: str, device: str, as_json: bool) -> None:
+def evaluate(run_dir: str, log: str, device: str, verify: bool, as_json: bool) -> None:
     """Evaluate the model of RUN_DIR on LOG (CSV or Parquet with labels), by task and space."""
     from cvr_plugins.cli._output import echo_json, echo_report
     from cvr_plugins.rechub.scoring import evaluate_run
 
-    _check_framework(run_dir)
+    _check_framework(run_dir, verify)
     with _bar("evaluate") as on_rows:
-        report, scoring = evaluate_run(run_dir, log, device=device, on_rows=on_rows)
+        report, scoring = evaluate_run(run_dir, log, device=device, verify=verify, on_rows=on_rows)
     if as_json:
         echo_json(
             {
@@ -62,11 +65,11 @@ def evaluate(run_dir: str, log: str, device: str, as_json: bool) -> None:
     echo_report(report, title=f"{run_dir} on {log}")
 
 
-def _check_framework(run_dir: str) -> None:
+def _check_framework(run_dir: str, verify: bool) -> None:
     from cvr_plugins.cli._frameworks import RECBOLE
     from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 
-    if RunFolder.open(run_dir).about.get("framework") == RECBOLE:
+    if RunFolder.open(run_dir, verify=verify).about.get("framework") == RECBOLE:
         raise RunFolderError(
             f"{run_dir} is a run of RecBole, whose ids are those of its own data set, so that no other log can be "
             "scored: its metrics.json has the test part's metrics, and cvr_plugins.recbole.load_data_and_model gives "

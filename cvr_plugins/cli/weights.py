@@ -10,7 +10,8 @@ import click
 @click.command(short_help="Write the weights of a run alone.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-def weights(run: Path, out: Path) -> None:
+@click.option("--verify/--no-verify", default=True, help="Check the files' hashes first; done if not said.")
+def weights(run: Path, out: Path, verify: bool) -> None:
     """Write the weights of RUN, a run folder or a checkpoint, to OUT.
 
     OUT is a state_dict: torch.load(OUT, weights_only=True) reads it, and load_state_dict of a model with the run's
@@ -23,13 +24,13 @@ def weights(run: Path, out: Path) -> None:
 
     from cvr_plugins.files import check_new, whole_file
     from cvr_plugins.training.checkpoint import load_checkpoint
-    from cvr_plugins.training.run_folder import RunFolderError
+    from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 
     check_new(out)
     found = sorted(run.glob("checkpoint.pt*")) if run.is_dir() else [run]
     if not found:
         raise RunFolderError(f"{run} holds no checkpoint; name a run folder or a checkpoint.")
-    checkpoint = load_checkpoint(found[0])
+    checkpoint = load_checkpoint(RunFolder.open(run, verify=verify).file(found[0].name) if run.is_dir() else found[0])
     with whole_file(out) as aside:
         torch.save(checkpoint["state_dict"], aside)
     click.echo(f"{out}: {len(checkpoint['state_dict'])} tensors of {checkpoint['model']}")

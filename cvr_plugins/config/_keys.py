@@ -104,6 +104,9 @@ KEYS: dict[str, Key] = {
         least=1,
         most=MOST_THREADS,
     ),
+    "checkpoint_minutes": Key(
+        10.0, (float,), "minutes after which a checkpoint is written within an epoch, beside that at its end", above=0.0
+    ),
     "checkpoint_dir": Key("runs", (str,), "folder that run folders are made in"),
     "show_progress": Key(True, (bool,), "progress bars on a terminal"),
 }

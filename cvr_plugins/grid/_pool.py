@@ -22,7 +22,9 @@ from tqdm import tqdm
 from cvr_plugins.config import FIELD_KEYS
 from cvr_plugins.grid._cells import Cell, GridError, canonical
 from cvr_plugins.grid._rows import CELL_FILE
+from cvr_plugins.training.manifest import seal
 from cvr_plugins.training.run_folder import write_json
+from cvr_plugins.training.step import TrainingError
 
 if TYPE_CHECKING:
     from cvr_plugins.data import FunnelLog
@@ -169,7 +171,9 @@ def _answer(task: Task, logs: dict[str, FunnelLog]) -> Reply:
         try:
             _run(task, logs, remarks, start)
         except (Exception, SystemExit) as failure:  # noqa: BLE001 whatever a method raises is its cell's failure
-            error = (type(failure).__name__, str(failure), traceback.format_exc())
+            # What it left is the grid's to take up.
+            said = failure.message if isinstance(failure, TrainingError) else str(failure)
+            error = (type(failure).__name__, said, traceback.format_exc())
     return Reply(round(time.perf_counter() - start, 3), tuple(dict.fromkeys(remarks)), error)
 
 
@@ -189,6 +193,7 @@ def _run(task: Task, logs: dict[str, FunnelLog], remarks: list[str], start: floa
     config = replace(config, values={**config.values, "show_progress": False})
     run(config, folder=task.folder, log=logs[source], on_note=remarks.append)
     write_json(task.folder / CELL_FILE, {**task.cell.about, "seconds": round(time.perf_counter() - start, 3)})
+    seal(task.folder)
 
 
 def _follow_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -162,6 +163,16 @@ class TensorLoader:
     def labels(self) -> dict[str, np.ndarray]:
         """Return label name -> column `[N]`."""
         return {name: self._labels[:, i].numpy() for i, name in enumerate(self.label_columns)}
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all rows in their order, features and labels, in hexadecimal."""
+        packed, found = self._packed, hashlib.sha256()
+        named = {"sparse": packed.sparse, "dense": packed.dense, **packed.wide, "labels": self._labels}
+        for name, values in named.items():
+            if values is not None:
+                found.update(f"{name} {list(values.shape)} {values.dtype} ".encode())
+                found.update(values.contiguous().numpy().data)
+        return found.hexdigest()
 
     def to(self, device: str | torch.device) -> TensorLoader:
         """Deliver batches on `device` from now on; returns the loader itself."""

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from cvr_plugins.config import Config, ConfigError, resolve, split_arguments
-from cvr_plugins.data import FunnelLog, Schema, Vocabulary, check_parts, split
-from cvr_plugins.files import check_new
+from cvr_plugins.data import DataError, FunnelLog, Schema, Vocabulary, check_parts, split
 from cvr_plugins.logs import load_log
-from cvr_plugins.metrics import reliability
+from cvr_plugins.metrics import Scored, reliability
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model, user_error
 from cvr_plugins.rechub.models import RechubModel
@@ -23,95 +22,182 @@ from cvr_plugins.training import run_folder
 from cvr_plugins.training.checkpoint import save_checkpoint
 from cvr_plugins.training.columns import PROPENSITY, check_needs, fitted_propensities, seen_features
 from cvr_plugins.training.failures import blamed
-from cvr_plugins.training.history import EpochRecord
+from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.training.keeper import Keeper
 from cvr_plugins.training.optimisers import learner_class, scheduler_class
 from cvr_plugins.training.process import torch_seed, torch_threads
 from cvr_plugins.training.results import RunResult, report_of
+from cvr_plugins.training.run_folder import settings_of
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.training.working import WorkFolder, check_same, reserved, taken_up
 
 
 def run(
-    config: Config | Mapping[str, Any],
+    config: Config | Mapping[str, Any] | None = None,
     *,
     folder: str | Path | None = None,
+    resume: str | Path | None = None,
     log: FunnelLog | None = None,
     on_note: Callable[[str], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> RunResult:
     """Train and evaluate `config["model"]` on `config["dataset"]`; write the run folder whole or not at all.
 
-    config: the keys of a configuration file (`cvr-plugins keys` lists them) and options of the method, or what
-    `cvr_plugins.config.resolve` made of them. folder: None for a new one in `checkpoint_dir`. log: what
-    `load_log(config)` returns, if it has been read already. on_note, on_epoch: called as things happen.
-    Ctrl-C in training, once an epoch is finished, ends it there: the weights of the best epoch are evaluated and kept,
-    `history.stopped` is "interrupted". Before that, and a second time, it raises and nothing is written.
-    Random numbers are drawn from `seed` in a fork: the caller's generators are left as they were.
-    Raises ConfigError, OptionError, RegistryError, TargetError before the data are read, DataError and ConfigError
-    before training starts; each names what to change. TrainingError after that, with a run folder that holds the
-    error and the history until then, and OutputError.
-    """
-    config = config if isinstance(config, Config) else resolve(config)
-    planned = plan(config)
-    config = planned.config
-    place = config["checkpoint_dir"]
-    target = run_folder.new_folder(place, config["model"], config["dataset"]) if folder is None else Path(folder)
-    check_new(target)
+    Until it is finished the run works in `NAME.unfinished` beside its folder NAME, where a checkpoint is written after
+    each epoch and every `checkpoint_minutes` within one. Ctrl-C in training, once an epoch is finished, ends it there:
+    the weights of the best epoch are evaluated and kept, `history.stopped` is "interrupted". Before that, and a second
+    time, it raises, and the checkpoint stays. Random numbers are drawn from `seed` in a fork: the caller's generators
+    are left as they were.
 
-    data = _read(planned, load_log(config) if log is None else log)
-    if on_note is not None:
-        for note in data.notes:
-            on_note(note)
-    with torch_threads(config["threads"]), torch_seed(config["seed"], planned.device):
-        model = build_model(config, data.schema, data.vocabulary)
-        trainer = _trainer(planned, model, on_epoch)
-        _check_watched(trainer, data.loaders["valid"])
-        about = {
+    Parameters
+    ----------
+    config
+        The keys of a configuration file (`cvr-plugins keys` lists them) and options of the method, or what
+        `cvr_plugins.config.resolve` made of them. Of a run that is resumed: the keys that are to differ, such as
+        `epochs`; None for none.
+    folder
+        The run folder, None for a new one in `checkpoint_dir`, or that of the run that is resumed.
+    resume
+        A run that was cut off, NAME or `NAME.unfinished`: training goes on to the bit as if it had not been.
+    log
+        What `load_log(config)` returns, if it has been read already.
+    on_note, on_epoch
+        Called as things happen.
+
+    Returns
+    -------
+    RunResult
+        What the run found.
+
+    Raises
+    ------
+    ConfigError, OptionError, RegistryError, TargetError
+        Before the data are read, each naming what to change.
+    DataError, ConfigError, CheckpointError
+        Before training.
+    TrainingError
+        In training; `NAME.unfinished` says why and holds what was trained until then.
+    OutputError
+        If a checkpoint or the run folder cannot be written; what was trained stays.
+    """
+    if config is None and resume is None:
+        raise ConfigError("Give a configuration, or a run to be resumed.")
+    out = None if folder is None else Path(folder)
+    if resume is not None:
+        with taken_up(resume, out) as work:
+            before = resolve({k: v for k, v in settings_of(work.path).items() if k != "framework"})
+            given = {} if config is None else dict(config if isinstance(config, Mapping) else config.to_dict())
+            planned = plan(resolve(before.to_dict(), given))
+            check_same(before.to_dict(), planned.config.to_dict())
+            return _Run(planned, work, on_note, on_epoch).run(log)
+    planned = plan(config if isinstance(config, Config) else resolve(config or {}))
+    place, model, dataset = (planned.config[key] for key in ("checkpoint_dir", "model", "dataset"))
+    with reserved(run_folder.new_names(place, model, dataset) if out is None else [out]) as work:
+        return _Run(planned, work, on_note, on_epoch).run(log)
+
+
+class _Run:
+    """One run, from its data to its folder."""
+
+    def __init__(
+        self,
+        planned: Plan,
+        work: WorkFolder,
+        on_note: Callable[[str], None] | None,
+        on_epoch: Callable[[EpochRecord], None] | None,
+    ) -> None:
+        self.planned, self.config, self.work = planned, planned.config, work
+        self.on_note, self.on_epoch = on_note, on_epoch
+
+    def run(self, log: FunnelLog | None) -> RunResult:
+        config = self.config
+        begun = False
+        try:
+            data = _read(self.planned, load_log(config) if log is None else log)
+            if self.on_note is not None:
+                for note in data.notes:
+                    self.on_note(note)
+            with torch_threads(config["threads"]), torch_seed(config["seed"], self.planned.device):
+                model = build_model(config, data.schema, data.vocabulary)
+                trainer = _trainer(self.planned, model, self.on_epoch)
+                _check_watched(trainer, data.loaders["valid"])
+                keeper = self._begun(model, data)
+                begun = True
+                history, scored = self._trained(trainer, model, data, keeper)
+        except BaseException:
+            if self.work.new and not begun:
+                self.work.remove()
+            raise
+        return self._written(trainer, model, data, history, scored)
+
+    def _begun(self, model: RechubModel, data: _Data) -> Keeper:
+        """Write what the run is, and find what it is taken up from."""
+        self.about = {
             "framework": "torch-rechub",
             "method": model.method.name,
             "plugin": model.plugin,
             "parameters": sum(p.numel() for p in model.parameters()),
         }
+        run_folder.begin(self.work, self.about, self.config.to_dict())
+        self._describe(self.work.path, data)
+        return Keeper(
+            self.work.training,
+            {**self._content(), "data": data.digest()},
+            minutes=self.config["checkpoint_minutes"],
+        )
+
+    def _trained(self, trainer: CVRTrainer, model: RechubModel, data: _Data, keeper: Keeper) -> tuple[History, Scored]:
         try:
             with blamed(model.method.name, model.plugin):
-                history = trainer.fit(data.loaders["train"], data.loaders["valid"])
-                scored = trainer.scored(model, data.loaders["test"])
+                history = trainer.fit(data.loaders["train"], data.loaders["valid"], keeper=keeper)
+                return history, trainer.scored(model, data.loaders["test"])
         except Exception as error:
-            written = run_folder.write_failed(target, about, config.to_dict(), trainer.history, error)
-            if folder is None and written is not None and isinstance(error, TrainingError):
-                raise TrainingError(f"{error} Run folder: {written}") from error
+            run_folder.write_failed(self.work, self.about, self.config.to_dict(), trainer.history, error)
+            if isinstance(error, TrainingError):
+                raise TrainingError(str(error), f"{self.work.path} says why; {self.work.resume}.") from error
             raise
-    report = report_of(scored, trainer.metrics)
-    valid = history.best.metrics if history.best is not None else {}
-    result = RunResult(
-        report=report,
-        valid=valid,
-        history=history,
-        config=config,
-        best_valid_score=history.best_value,
-        valid_score_bigger=trainer.watch.direction == "max",
-        best_valid_result=valid,
-        test_result=report.values,
-        folder=target,
-        checkpoint=target / "checkpoint.pt",
-        reliability=reliability(scored),
-        log=data.log,
-        parts=data.parts,
-        notes=data.notes,
-    )
 
-    def also(place: Path) -> None:
-        run_folder.write_json(place / "schema.json", data.schema.to_dict())
-        run_folder.write_json(place / "vocabulary.json", data.vocabulary.to_dict())
-        content = {
-            "framework": about["framework"],
-            "model": about["method"],
-            "plugin": about["plugin"],
-            "config": config.to_dict(),
-            "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
-        }
-        save_checkpoint(place / "checkpoint.pt", content)
+    def _written(
+        self, trainer: CVRTrainer, model: RechubModel, data: _Data, history: History, scored: Scored
+    ) -> RunResult:
+        report = report_of(scored, trainer.metrics)
+        valid = history.best.metrics if history.best is not None else {}
+        result = RunResult(
+            report=report,
+            valid=valid,
+            history=history,
+            config=self.config,
+            best_valid_score=history.best_value,
+            valid_score_bigger=trainer.watch.direction == "max",
+            best_valid_result=valid,
+            test_result=report.values,
+            checkpoint=Path("checkpoint.pt"),
+            reliability=reliability(scored),
+            log=data.log,
+            parts=data.parts,
+            notes=data.notes,
+        )
 
-    return run_folder.write(result, about, config.to_dict(), also)
+        def also(place: Path) -> None:
+            self._describe(place, data)
+            weights = {name: value.cpu() for name, value in model.state_dict().items()}
+            save_checkpoint(place / "checkpoint.pt", {**self._content(), "state_dict": weights})
+
+        return run_folder.write(self.work, result, self.about, self.config.to_dict(), also)
+
+    def _content(self) -> dict[str, Any]:
+        about = {"framework": self.about["framework"], "model": self.about["method"], "plugin": self.about["plugin"]}
+        return {**about, "config": self.config.to_dict()}
+
+    def _describe(self, place: Path, data: _Data) -> None:
+        try:
+            run_folder.write_json(place / "schema.json", data.schema.to_dict())
+            run_folder.write_json(place / "vocabulary.json", data.vocabulary.to_dict())
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{self.config['dataset']} holds text that UTF-8 cannot: "
+                f"{error.object[error.start : error.end]!r}; write the file anew, or name its encoding."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -124,6 +210,10 @@ class _Data:
     log: Mapping[str, Any]
     parts: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Return a hash of the rows that are trained on and validated, in their order."""
+        return " ".join(self.loaders[part].digest() for part in ("train", "valid"))
 
 
 def _read(planned: Plan, log: FunnelLog) -> _Data:

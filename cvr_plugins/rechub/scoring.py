@@ -42,6 +42,7 @@ def predict(
     out: str | Path,
     *,
     device: str = "cpu",
+    verify: bool = True,
     batch_rows: int = BATCH_ROWS,
     on_rows: Callable[[int], None] | None = None,
 ) -> Scoring:
@@ -56,7 +57,7 @@ def predict(
     out = Path(out)
     table_suffix(out)
     _refuse_overlap(Path(log), out)
-    run = TrainedRun.load(run_dir, device=device)
+    run = TrainedRun.load(run_dir, device=device, verify=verify)
     raw = RawLog.open(log, run.schema.features, encoding=run.config["encoding"])
     added = pa.schema([(PREFIX + task, pa.float32()) for task in run.model.tasks])
     clash = [name for name in added.names if name in raw.schema.names]
@@ -83,6 +84,7 @@ def evaluate_run(
     log: str | Path,
     *,
     device: str = "cpu",
+    verify: bool = True,
     batch_rows: int = BATCH_ROWS,
     on_rows: Callable[[int], None] | None = None,
 ) -> tuple[Report, Scoring]:
@@ -94,7 +96,7 @@ def evaluate_run(
     Raises RunFolderError, ConfigError for the device, DataError if a column is missing, the log cannot be read or
     fails a check, or has no rows.
     """
-    run = TrainedRun.load(run_dir, device=device)
+    run = TrainedRun.load(run_dir, device=device, verify=verify)
     encoding = run.config["encoding"]
     raw = RawLog.open(log, run.schema.features, encoding=encoding)
     schema, notes = _labels_present(run.schema, raw.schema.names)

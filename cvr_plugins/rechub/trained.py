@@ -34,19 +34,32 @@ class TrainedRun:
     device: torch.device
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "cpu") -> TrainedRun:
-        """Read a run folder; the model is put on `device`, whatever it was trained on.
+    def load(cls, path: str | Path, *, device: str = "cpu", verify: bool = True) -> TrainedRun:
+        """Read a run folder.
 
-        Raises RunFolderError if it is none, its files are damaged or do not fit together, or its method is not
-        installed; ConfigError if the device cannot be used.
+        Parameters
+        ----------
+        path
+            The folder.
+        device
+            Where the model is put, whatever it was trained on.
+        verify
+            Whether the files are checked against the hashes of `manifest.json`.
+
+        Raises
+        ------
+        RunFolderError
+            If it is none, its files are damaged, changed or do not fit together, or its method is not installed.
+        ConfigError
+            If the device cannot be used.
         """
         where = usable_device(device)
-        folder = RunFolder.open(path)
+        folder = RunFolder.open(path, verify=verify)
         schema_values, vocabulary_values = folder.read_json("schema.json"), folder.read_json("vocabulary.json")
         try:
             # By the qualified name: the plain one may belong to another plugin by now.
             method = {"model": f"{folder.about['plugin']}:{folder.about['method']}"}
-            config = resolve(load_yaml(folder.path / "config.yaml"), method)
+            config = resolve(load_yaml(folder.file("config.yaml")), method)
             schema, vocabulary = Schema.from_dict(schema_values), Vocabulary.from_dict(vocabulary_values)
             if schema.features != vocabulary.features:
                 raise DataError("Its schema and its vocabulary have different features.")
@@ -57,7 +70,7 @@ class TrainedRun:
             raise RunFolderError(f"The run in {path} cannot be used here: {error}") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(f"The run in {path} is damaged: {type(error).__name__}: {error}.") from error
-        _load_weights(model, folder.checkpoint)
+        _load_weights(model, folder.file("checkpoint.pt"))
         return cls(config, schema, vocabulary, model.to(where).eval(), where)
 
     def score(self, frame: pd.DataFrame) -> tuple[np.ndarray, dict[str, int]]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +24,48 @@ from cvr_plugins.options import check_choice, check_count
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.labels import NOT_EVALUATED, LabelColumns
 from cvr_plugins.rechub.loaders import RowBuffer, batches, number_of_batches, number_of_rows
+from cvr_plugins.training import interrupts
+from cvr_plugins.training.checkpoint import CheckpointError, random_state, set_random_state
 from cvr_plugins.training.history import EpochRecord, History
-from cvr_plugins.training.loop import Loop, Trained
+from cvr_plugins.training.keeper import Keeper
+from cvr_plugins.training.loop import EpochSums, Loop, Trained
 from cvr_plugins.training.optimisers import make_optimizers, make_schedulers
 from cvr_plugins.training.results import report_of
 from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.wording import one_line
 
 __all__ = ["CVRTrainer", "EpochRecord", "History", "TrainingError"]
 
 logger = logging.getLogger("cvr_plugins")
+
+
+class _Position(NamedTuple):
+    """Where a training is: before an epoch, after some of its batches, or before its validation.
+
+    Parameters
+    ----------
+    epoch
+        Its number.
+    sums
+        Of the batches trained on, None before the first one.
+    trained
+        What the epoch was trained to, None until then.
+    """
+
+    epoch: int = 0
+    sums: Mapping[str, Any] | None = None
+    trained: Trained | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a checkpoint holds it."""
+        return {**self._asdict(), "trained": None if self.trained is None else self.trained._asdict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> _Position:
+        """Return what `to_dict` was made of."""
+        trained = values["trained"]
+        return cls(values["epoch"], values["sums"], None if trained is None else Trained(**trained))
 
 
 class CVRTrainer(MTLTrainer):
@@ -147,9 +182,20 @@ class CVRTrainer(MTLTrainer):
         self.patience = earlystop_patience
         self.on_epoch = on_epoch
         self.progress = progress
+        self._best: Snapshot | None = None
+        self._waited = 0
+        self._before_batch: Callable[[], None] | None = None
         self.history = History(self.watch.key)
 
-    def fit(self, train_dataloader: Any, val_dataloader: Any = None, mode: str = "base", seed: int = 0) -> History:
+    def fit(
+        self,
+        train_dataloader: Any,
+        val_dataloader: Any = None,
+        mode: str = "base",
+        seed: int = 0,
+        *,
+        keeper: Keeper | None = None,
+    ) -> History:
         """Train, keeping the weights of the best epoch, and write them to `model_path/model_<mode>_<seed>.pth`.
 
         Whichever way training ends (all epochs, early stopping, Ctrl-C, an error) the best weights so far are restored
@@ -161,6 +207,9 @@ class CVRTrainer(MTLTrainer):
             TensorLoader or DataLoader of `(x_dict, ys)`; without the second all epochs run and the last weights stay.
         mode, seed
             For the file's name.
+        keeper
+            Of the checkpoint that training is taken up from and writes; the loaders are then TensorLoaders, whose order
+            depends on the epoch alone.
 
         Returns
         -------
@@ -175,69 +224,150 @@ class CVRTrainer(MTLTrainer):
         """
         history = self.history = History(self.watch.key, stopped="error")
         self.check_validation(val_dataloader)
-        best: Snapshot | None = None
-        waited = 0
-        self.loop.judged = False
+        position = self._begin(keeper)
+        # In the handler of an interrupt nothing may be written: what stands there may be half done.
         try:
-            for log in self._iter_loggers():
-                log.log_hyperparams(
-                    {"n_epoch": self.n_epoch, "learning_rate": self._current_lr(), "valid_metric": self.watch.key}
-                )
-            for epoch in range(self.n_epoch):
-                if hasattr(train_dataloader, "set_epoch"):
-                    train_dataloader.set_epoch(epoch)
-                trained = self._train_one_epoch(train_dataloader, epoch)
-                report = None if val_dataloader is None else self.evaluate(self.model, val_dataloader)
-                value = None if report is None else self.watch.value(report)
-                anew = self.loop.begins_anew()
-                improved = anew or value is None or self.watch.better(value, history.best_value)
-                if improved:
-                    best, waited = Snapshot(self.model), 0
-                else:
-                    waited += 1
-                record = EpochRecord(
-                    epoch,
-                    trained.losses,
-                    metrics={} if report is None else dict(report.values),
-                    value=value,
-                    improved=improved,
-                    learning_rate=self._current_lr(),
-                    factors=trained.factors,
-                    diagnostics=trained.diagnostics,
-                )
-                history.records.append(record)
-                self._report(record, trained)
-                if waited >= self.patience:
-                    history.stopped = "early"
-                    break
-                self.loop.end_epoch(epoch, value)
-            else:
-                history.stopped = "all epochs"
-                if not self.loop.judged:
-                    logger.warning(self.loop.ended_unready(self.n_epoch))
+            with interrupts.waiting() if keeper is not None else nullcontext():
+                for log in self._iter_loggers():
+                    log.log_hyperparams(
+                        {"n_epoch": self.n_epoch, "learning_rate": self._current_lr(), "valid_metric": self.watch.key}
+                    )
+                history.stopped = self._epochs(train_dataloader, val_dataloader, position, keeper)
+            if history.stopped == "all epochs" and not self.loop.judged:
+                logger.warning(self.loop.ended_unready(self.n_epoch))
         except KeyboardInterrupt:
-            if best is None:
+            if self._best is None:
                 raise
             history.stopped = "interrupted"
             logger.warning("Interrupted; kept the weights of epoch %s.", history.best_epoch)
         finally:
             try:
-                if best is not None:
-                    self.loop.restore(best)
+                if self._best is not None:
+                    self.loop.restore(self._best)
                     self._save(mode, seed)
             finally:
                 for log in self._iter_loggers():
                     log.finish()
         return history
 
+    def _epochs(self, train: Any, valid: Any, at: _Position, keeper: Keeper | None) -> str:
+        """Train and validate epoch by epoch from a position; return how training ended."""
+        history = self.history
+        while self._waited < self.patience:
+            if at.epoch == self.n_epoch:
+                return "all epochs"
+            if history.records and at.sums is None and at.trained is None:
+                self.loop.end_epoch(at.epoch - 1, history.records[-1].value)
+            trained = at.trained or self._train_from(train, at, keeper)
+            at = _Position(at.epoch, trained=trained)
+            report = None if valid is None else self._validated(valid, at, keeper)
+            value = None if report is None else self.watch.value(report)
+            anew = self.loop.begins_anew()
+            improved = anew or value is None or self.watch.better(value, history.best_value)
+            if improved:
+                self._best, self._waited = Snapshot(self.model), 0
+            else:
+                self._waited += 1
+            record = EpochRecord(
+                at.epoch,
+                trained.losses,
+                metrics={} if report is None else dict(report.values),
+                value=value,
+                improved=improved,
+                learning_rate=self._current_lr(),
+                factors=trained.factors,
+                diagnostics=trained.diagnostics,
+            )
+            history.records.append(record)
+            at = _Position(at.epoch + 1)
+            self._keep(keeper, at)
+            # Last: whoever is told may raise, as a closed standard output does.
+            self._report(record, trained)
+        return "early"
+
+    def _train_from(self, loader: Any, at: _Position, keeper: Keeper | None) -> Trained:
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(at.epoch)
+        if keeper is None:
+            return self._train_one_epoch(loader, at.epoch)
+        kept = keeper
+
+        def between(sums: EpochSums) -> None:
+            stops = interrupts.asked()
+            if stops or kept.due:
+                self._keep(kept, _Position(at.epoch, sums=sums.state()))
+            if stops:
+                raise KeyboardInterrupt
+
+        return self._train_one_epoch(loader, at.epoch, at, between)
+
+    def _validated(self, loader: Any, at: _Position, keeper: Keeper | None) -> Report:
+        """Evaluate; an interrupt that waits leaves training before that, once it is written."""
+
+        def leave() -> None:
+            if interrupts.asked():
+                self._keep(keeper, at)
+                raise KeyboardInterrupt
+
+        self._before_batch = leave
+        try:
+            return self.evaluate(self.model, loader)
+        finally:
+            self._before_batch = None
+
+    def _keep(self, keeper: Keeper | None, at: _Position) -> None:
+        if keeper is not None:
+            training = {
+                "position": at.to_dict(),
+                "waited": self._waited,
+                "best": None if self._best is None else self._best.weights,
+                "history": [asdict(record) for record in self.history.records],
+                "loop": self.loop.state(),
+                "random": random_state(),
+            }
+            keeper.write(self.model.state_dict(), training)
+
+    def _begin(self, keeper: Keeper | None) -> _Position:
+        self._best, self._waited, self.loop.judged = None, 0, False
+        if keeper is None:
+            return _Position()
+        if keeper.found is None:
+            # So that what cannot be written is found before training.
+            keeper.check_space(self.model.state_dict())
+            self._keep(keeper, _Position())
+            return _Position()
+        training = keeper.found["training"]
+        try:
+            if training["best"] is not None:
+                self.model.load_state_dict(training["best"])
+                self._best = Snapshot(self.model)
+            self.model.load_state_dict(keeper.found["state_dict"])
+            self._waited = training["waited"]
+            self.history.records = [EpochRecord(**record) for record in training["history"]]
+            self.loop.take_up(training["loop"])
+            position = _Position.from_dict(training["position"])
+            set_random_state(training["random"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{keeper.path} does not fit the model or its options: {one_line(error)}") from error
+        return position
+
     def train_one_epoch(self, data_loader: Any) -> dict[str, float]:
         """Train on every batch once; return loss term -> mean over the batches, before any weighting."""
         return self._train_one_epoch(data_loader, epoch=0).losses
 
-    def _train_one_epoch(self, data_loader: Any, epoch: int) -> Trained:
+    def _train_one_epoch(
+        self,
+        data_loader: Any,
+        epoch: int,
+        at: _Position | None = None,
+        between: Callable[[EpochSums], None] | None = None,
+    ) -> Trained:
         columns, dtype = self._columns(data_loader), next(p.dtype for p in self.model.parameters())
-        labelled = ((x, columns.labels(ys, dtype)) for x, ys in self._bar(data_loader, f"epoch {epoch}"))
-        return self.loop.train_epoch(labelled, epoch)
+        begun = None if at is None else at.sums
+        done = 0 if begun is None else begun["batches"]
+        rest = islice(self._bar(data_loader, f"epoch {epoch}"), done, None)
+        labelled = ((x, columns.labels(ys, dtype)) for x, ys in rest)
+        return self.loop.train_epoch(labelled, epoch, begun=begun, between=between)
 
     def _penalty(self) -> Tensor:
         penalty: Tensor = self.reg_loss_fn(self.model)
@@ -275,6 +405,8 @@ class CVRTrainer(MTLTrainer):
         model.eval()
         with torch.no_grad():
             for x, ys in self._bar(loader, "evaluate", in_order=True):
+                if self._before_batch is not None:
+                    self._before_batch()
                 scores.append(model(x))
                 if with_labels:
                     if ys is None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvr_plugins.files import whole_file
+from cvr_plugins.files import OutputError, whole_file
+from cvr_plugins.wording import one_line
 
 FORMAT = 1
 """The number of the format, which `load_checkpoint` asks for."""
@@ -47,7 +48,14 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     stored = storable(content)
     # Not by its name: torch writes that into the file, and the one aside has another.
     with whole_file(path) as aside, aside.open("wb") as file:
-        torch.save({"format": FORMAT, **stored}, file)
+        try:
+            torch.save({"format": FORMAT, **stored}, file)
+        except RuntimeError as error:
+            # As which torch tells what the system said of a full disk.
+            reason = error.__context__ if isinstance(error.__context__, OSError) else error
+            raise OutputError(
+                f"Cannot write {str(path)!r}: {getattr(reason, 'strerror', None) or one_line(reason)}."
+            ) from error
 
 
 def load_checkpoint(
@@ -102,6 +110,11 @@ def plain_values(path: str | Path, *, map_location: torch.device | str = "cpu") 
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is not a checkpoint, or is cut short.")
     try:
+        # torch reads past the checksums that it wrote.
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"the checksum of {broken} is wrong")
         with warnings.catch_warnings():
             # About the pickle protocol of a file that is then refused.
             warnings.simplefilter("ignore")

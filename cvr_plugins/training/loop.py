@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -35,7 +35,7 @@ class EpochSums:
 
     def __init__(self, model: CVRModel, *, name: str, epoch: int, device: torch.device) -> None:
         self._model, self._name, self._epoch = model, name, epoch
-        self._every = 1 if device.type == "cpu" else 50
+        self._device, self._every = device, 1 if device.type == "cpu" else 50
         self._terms: dict[str, Tensor] = {}
         self._factors: dict[str, Tensor] = {}
         self._loss: Tensor | None = None
@@ -67,6 +67,16 @@ class EpochSums:
                     f"{self._name}: the loss term {term!r} became {value} {at}. "
                     "Lower the learning rate or the term's weight, and check dense features for missing values."
                 )
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums so far, as a checkpoint holds them."""
+        return {"terms": self._terms, "factors": self._factors, "loss": self._loss, "batches": self.batches}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from sums that `state` returned."""
+        at = self._device
+        self._terms, self._factors = ({k: v.to(at) for k, v in state[kind].items()} for kind in ("terms", "factors"))
+        self._loss, self.batches = state["loss"].to(at), state["batches"]
 
     @property
     def loss(self) -> float:
@@ -148,8 +158,26 @@ class Loop(Stepper):
         if not validated and any(isinstance(each, ReduceLROnPlateau) for each in self.schedulers):
             raise ConfigError("ReduceLROnPlateau follows the validation metric: give fit a validation loader.")
 
-    def train_epoch(self, batches: Iterable[tuple[Inputs, Labels]], epoch: int) -> Trained:
+    def train_epoch(
+        self,
+        batches: Iterable[tuple[Inputs, Labels]],
+        epoch: int,
+        *,
+        begun: Mapping[str, Any] | None = None,
+        between: Callable[[EpochSums], None] | None = None,
+    ) -> Trained:
         """Train on every batch once.
+
+        Parameters
+        ----------
+        batches
+            Features and labels of each; of an epoch that is taken up, the rest of them.
+        epoch
+            Its number.
+        begun
+            The sums of the batches before, of an epoch that is taken up.
+        between
+            Called before each other batch than the first, with the sums so far: where training may be left.
 
         Raises
         ------
@@ -158,7 +186,12 @@ class Loop(Stepper):
         """
         self.model.train()
         sums = EpochSums(self.model, name=self.name, epoch=epoch, device=self._device)
+        if begun is not None:
+            sums.take_up(begun)
+        start = sums.batches
         for x, y in batches:
+            if between is not None and sums.batches > start:
+                between(sums)
             with blamed(*self._whose):
                 step = self.train_batch(x, y)
             sums.add(step)
@@ -205,6 +238,20 @@ class Loop(Stepper):
             replaced = self.model.objective.on_epoch_end(epoch)
         if replaced:
             self.follow_parameters()
+
+    def state(self) -> dict[str, Any]:
+        """Return what training goes on from beside the model's weights, as a checkpoint holds it."""
+        return {"judged": self.judged, "stateful": [each.state_dict() for each in self._stateful]}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned; raises ValueError or KeyError for one of other optimisers."""
+        self.judged = state["judged"]
+        for each, saved in zip(self._stateful, state["stateful"], strict=True):
+            each.load_state_dict(saved)
+
+    @property
+    def _stateful(self) -> list[Any]:
+        return [*self.optimizers, *self.schedulers]
 
     def restore(self, snapshot: Snapshot) -> None:
         """Bring the model back to what it was."""

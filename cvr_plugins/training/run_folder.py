@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import platform
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from cvr_plugins.config import ConfigError, dump_yaml, load_yaml
-from cvr_plugins.files import OutputError, whole_folder
+from cvr_plugins.files import TargetError
+from cvr_plugins.training import manifest
 from cvr_plugins.training.history import History
+from cvr_plugins.training.manifest import RunFolderError
 from cvr_plugins.training.results import RunResult
+from cvr_plugins.training.working import WorkFolder, work_folder
 from cvr_plugins.wording import flat
 
 FORMAT = 1
 _UNSAFE = re.compile(r"[^\w.+-]+")
 _PACKAGES = ("cvr-plugins", "torch", "torch-rechub", "recbole", "numpy", "pandas", "pyarrow", "scikit-learn")
-
-
-class RunFolderError(ValueError):
-    """A folder is not a run folder, or not one that this version can read."""
 
 
 def default_name(model: str, dataset: str) -> str:
@@ -36,17 +37,10 @@ def default_name(model: str, dataset: str) -> str:
     return f"{_UNSAFE.sub('.', stem)}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def unused(path: Path) -> Path:
-    """Return `path`, with a number behind its name if it exists."""
-    candidate, n = path, 2
-    while candidate.exists():
-        candidate, n = path.with_name(f"{path.name}-{n}"), n + 1
-    return candidate
-
-
-def new_folder(place: str | Path, model: str, dataset: str) -> Path:
-    """Return a path in `place` that nothing has, named after model, data set and time."""
-    return unused(Path(place) / default_name(model, dataset))
+def new_names(place: str | Path, model: str, dataset: str) -> Iterator[Path]:
+    """Return paths in `place` named after model, data set and time, each but the first with a number behind it."""
+    first = Path(place) / default_name(model, dataset)
+    return (first.with_name(f"{first.name}-{n}") if n > 1 else first for n in itertools.count(1))
 
 
 def settings_of(folder: str | Path) -> dict[str, Any]:
@@ -89,20 +83,47 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
 
 
+def begin(work: WorkFolder, about: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Write into the folder that a run works in what it is, so that it can be taken up.
+
+    Parameters
+    ----------
+    work
+        The folder.
+    about
+        What run.json says beside the format: framework, method, plugin, parameters.
+    settings
+        The keys of config.yaml, from which the run can be repeated.
+
+    Raises
+    ------
+    TargetError
+        If it cannot be written: the disk is full, or a text is none that UTF-8 can hold.
+    """
+    try:
+        _write_shared(work.path, about, settings, History().to_dict())
+    except (OSError, UnicodeEncodeError) as error:
+        raise TargetError(f"Cannot write to {str(work.path)!r}: {flat(error)}.") from error
+
+
 def write(
-    result: RunResult, about: Mapping[str, Any], settings: Mapping[str, Any], also: Callable[[Path], None]
+    work: WorkFolder,
+    result: RunResult,
+    about: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    also: Callable[[Path], None],
 ) -> RunResult:
     """Write the run folder of a finished run, whole or not at all.
 
     Parameters
     ----------
+    work
+        The folder that was worked in, which becomes the run folder. What an interrupted training is taken up from is
+        kept in that, too.
     result
-        What the run found. Its `folder` is the one to be written: with a number behind its name if that has been taken
-        meanwhile, so that what was trained is not lost.
-    about
-        What run.json says beside the format: framework, method, plugin, parameters.
-    settings
-        The keys of config.yaml, from which the run can be repeated.
+        What the run found; of `checkpoint` the name counts.
+    about, settings
+        As in `begin`.
     also
         Writes what is a framework's own, the weights among it, into the folder that it is given.
 
@@ -114,61 +135,42 @@ def write(
     Raises
     ------
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written; what was trained stays in `work`.
     """
-    assert result.folder is not None
     assert result.checkpoint is not None
-    folder = unused(result.folder)
-    with whole_folder(folder) as aside:
+    with work.result() as aside:
         _write_shared(aside, about, settings, result.history.to_dict())
         write_json(aside / "metrics.json", result.metrics())
         if result.reliability:
             curves = {name: curve.to_dict() for name, curve in result.reliability.items()}
             write_json(aside / "calibration.json", {"part": "test", "curves": curves})
         also(aside)
-    return replace(result, folder=folder, checkpoint=folder / result.checkpoint.name)
+        if result.stopped == "interrupted" and work.training.is_file():
+            shutil.copyfile(work.training, aside / work.training.name)
+        manifest.seal(aside)
+    return replace(result, folder=work.out, checkpoint=work.out / result.checkpoint.name)
 
 
 def write_failed(
-    folder: Path,
-    about: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    history: History,
-    error: BaseException,
-    checkpoints: Iterable[Path] = (),
-) -> Path | None:
-    """Write a run folder of what was done before an error, with the error and its traceback in run.json.
+    work: WorkFolder, about: Mapping[str, Any], settings: Mapping[str, Any], history: History, error: BaseException
+) -> None:
+    """Write into the folder that a run worked in what ended it, with its traceback, and the epochs until then.
 
-    `RunFolder.open` then says why there is no more.
+    `RunFolder.open` then says why there is no more. On a full disk nothing is written: the error that is being told
+    must not be lost to it.
 
     Parameters
     ----------
-    folder
-        Where; with a number behind its name if that has been taken meanwhile.
-    about, settings
-        As in `write`.
+    work, about, settings
+        As in `begin`.
     history
         Of the epochs until then.
     error
         What ended the run.
-    checkpoints
-        Files to copy into it, from which training can be taken up.
-
-    Returns
-    -------
-    Path or None
-        The folder, None if it cannot be written: the error that is being told must not be lost to a full disk.
     """
-    folder = unused(folder)
     about = {**about, "error": flat(error), "traceback": "".join(traceback.format_exception(error))}
-    try:
-        with whole_folder(folder) as aside:
-            _write_shared(aside, about, settings, {**history.to_dict(), "stopped": "error"})
-            for file in checkpoints:
-                shutil.copyfile(file, aside / file.name)
-    except OutputError:
-        return None
-    return folder
+    with suppress(OSError, UnicodeEncodeError):
+        _write_shared(work.path, about, settings, {**history.to_dict(), "stopped": "error"})
 
 
 def _write_shared(
@@ -196,26 +198,49 @@ class RunFolder:
     Of a finished one: metrics.json: `RunResult.metrics`; calibration.json, of a CVR method: reliability curves; its
     weights, checkpoint.pt (torch-rechub) or checkpoint.pth (RecBole); on the torch-rechub side schema.json and
     vocabulary.json: how a log becomes features.
-    Of one that failed in training: `error` and `traceback` in run.json and, where training can be taken up (RecBole's
-    can, after a whole epoch), the checkpoints that it is taken up from.
+    Of an interrupted one training.pt, too, from which training is taken up. manifest.json has the SHA-256 of each.
+    The folder that a failed run worked in has `error` and `traceback` in run.json.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    verify
+        Whether each file is checked when it is read.
     """
 
     path: Path
+    verify: bool = True
 
     @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
-        """Return the run folder at `path`. Raises RunFolderError if it is none, has another format, or failed."""
-        folder = cls(Path(path))
+    def open(cls, path: str | Path, *, verify: bool = True) -> RunFolder:
+        """Return a run folder.
+
+        Parameters
+        ----------
+        path, verify
+            As of the class.
+
+        Raises
+        ------
+        RunFolderError
+            If it is none, has another format, failed, or is not as it was written.
+        """
+        folder = cls(Path(path), verify)
         if not (folder.path / "run.json").is_file():
+            left = work_folder(folder.path)
+            if left.is_dir():
+                raise RunFolderError(f"{path} is not finished: 'cvr-plugins run --resume {left}' goes on with it.")
             raise RunFolderError(f"{path} is not a run folder: it has no run.json. 'cvr-plugins run' writes one.")
+        error = cls(folder.path, verify=False).about.get("error")
+        if error is not None:
+            raise RunFolderError(f"{path} is a run that failed, so no model was finished: {error}")
         found = folder.about.get("format")
         if found != FORMAT:
             raise RunFolderError(
                 f"{path} has the run folder format {found!r}; this version of cvr-plugins reads {FORMAT}. "
                 "Use the version in its versions.json."
             )
-        if "error" in folder.about:
-            raise RunFolderError(f"{path} is a run that failed, so no model was finished: {folder.about['error']}")
         return folder
 
     @property
@@ -227,14 +252,16 @@ class RunFolder:
         return about
 
     def read_json(self, name: str) -> Any:
-        """Return the content of a JSON file of the folder. Raises RunFolderError if it is missing or broken."""
+        """Return the content of a JSON file; raises RunFolderError if it cannot be read or was changed."""
+        file = self.file(name)
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise RunFolderError(f"{self.path / name} cannot be read: {reason}. The run folder is damaged.") from error
+            raise RunFolderError(f"{file} cannot be read: {reason}. The run folder is damaged.") from error
 
-    @property
-    def checkpoint(self) -> Path:
-        """The weights' file."""
-        return self.path / "checkpoint.pt"
+    def file(self, name: str) -> Path:
+        """Return the path of a file of the folder. Raises RunFolderError if it is not what was written."""
+        if self.verify:
+            manifest.check(self.path / name)
+        return self.path / name

@@ -24,15 +24,22 @@ class Snapshot:
         self._parts = copy.deepcopy(dict(model.named_children())) if changes else None
         self._weights = None if changes else copy.deepcopy(model.state_dict())
 
-    def restore(self, model: CVRModel) -> bool:
-        """Bring `model` back to what it was; True if that took other parameters than it has now."""
-        if self._parts is None:
-            assert self._weights is not None
-            model.load_state_dict(self._weights)
-            return False
-        weights = {
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Name -> what it was, as `state_dict` of the model gave it."""
+        if self._weights is not None:
+            return self._weights
+        assert self._parts is not None
+        return {
             f"{name}.{key}": value for name, part in self._parts.items() for key, value in part.state_dict().items()
         }
+
+    def restore(self, model: CVRModel) -> bool:
+        """Bring `model` back to what it was; True if that took other parameters than it has now."""
+        weights = self.weights
+        if self._parts is None:
+            model.load_state_dict(weights)
+            return False
         try:
             model.load_state_dict(weights)
         except RuntimeError:

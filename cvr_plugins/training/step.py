@@ -14,7 +14,19 @@ from cvr_plugins.training.snapshot import replace_parameters
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: a loss is not finite, a batch or a metric is missing."""
+    """Training cannot go on: a loss is not finite, a batch or a metric is missing.
+
+    Parameters
+    ----------
+    message
+        What is wrong, kept as `message`.
+    left
+        What is said behind it of what the run left, if anything.
+    """
+
+    def __init__(self, message: str, left: str = "") -> None:
+        super().__init__(f"{message} {left}".strip())
+        self.message = message
 
 
 class Step(NamedTuple):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cvr_plugins.rechub import TrainedRun
+from cvr_plugins.training.checkpoint import load_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,20 +20,22 @@ pytestmark = [
 ]
 
 PAUSES = """
-import sys, time, torch
+import sys, time
 from cvr_plugins.cli._group import run
-from cvr_plugins.rechub import trained, trainer
+from cvr_plugins.rechub import trained
+from cvr_plugins.training import loop, run_folder
 
 def paused(owner, name, mark):
     original = getattr(owner, name)
     def call(*arguments, **options):
         print(mark, flush=True)
-        time.sleep(30 if mark in sys.argv[1].split(",") else 0)
+        # Longer than a signal takes that is waited for, and begun anew where it is not.
+        time.sleep(2 if mark in sys.argv[1].split(",") else 0)
         return original(*arguments, **options)
     setattr(owner, name, call)
 
-paused(trainer.CVRTrainer, "_train_one_epoch", "TRAINING")
-paused(torch, "save", "WRITING")
+paused(loop.Loop, "train_batch", "TRAINING")
+paused(run_folder, "write", "WRITING")
 paused(trained.TrainedRun, "score", "SCORING")
 sys.exit(run(sys.argv[2:]))
 """
@@ -80,19 +83,18 @@ def test_in_training_it_keeps_the_best_weights(line, tmp_path):
     TrainedRun.load(tmp_path / "runs" / "mine")
 
 
-def test_before_an_epoch_is_finished_it_writes_nothing(line, tmp_path):
-    code, out, errors = _interrupted("TRAINING", ["TRAINING"], *line)
+@pytest.mark.parametrize(
+    ("sleeps", "marks"),
+    [("TRAINING", ["TRAINING"]), ("WRITING", ["epoch   1", "WRITING"])],
+    ids=["before an epoch is finished", "a second one while it writes"],
+)
+def test_without_a_run_folder_it_says_how_to_go_on(sleeps, marks, line, tmp_path):
+    code, _, errors = _interrupted(sleeps, marks, *line)
     assert code == 1
-    assert "epoch" not in out
-    assert errors.splitlines()[-1] == "Error: Interrupted; nothing was written."
-    assert _left(tmp_path) == []
-
-
-def test_a_second_one_while_it_writes_leaves_no_half_folder(line, tmp_path):
-    code, _, errors = _interrupted("WRITING", ["epoch   1", "WRITING"], *line)
-    assert code == 1
-    assert errors.splitlines()[-1] == "Error: Interrupted; nothing was written."
-    assert [name for name in _left(tmp_path) if name != "runs"] == []
+    left = tmp_path / "runs" / "mine.unfinished"
+    assert errors.splitlines()[-1] == f"Error: Interrupted; 'cvr-plugins run --resume {left}' goes on."
+    assert [path.name for path in left.parent.iterdir()] == [left.name]
+    assert load_checkpoint(left / "training.pt")["model"] == "ESMM"
 
 
 def test_of_predict_leaves_no_file(shop_frame, shop_run, tmp_path):

@@ -86,7 +86,7 @@ def test_a_loss_that_is_not_finite_fails_the_work(typed, shop, tmp_path):
     code, _, err = typed("run", "-c", shop.file, "learning_rate=1e30", "learner=sgd", "epochs=9", "-o", "mine")
     assert code == 1
     assert re.search(r"Error: ESMM.*: the loss term '\w+' became nan in epoch", err)
-    assert "became nan" in json.loads((tmp_path / "mine" / "run.json").read_text())["error"]
+    assert "became nan" in json.loads((tmp_path / "mine.unfinished" / "run.json").read_text())["error"]
 
 
 def test_predict_and_evaluate(typed, shop, shop_run, tmp_path):
@@ -119,7 +119,7 @@ def test_what_cannot_be_scored_is_said_on_one_line(typed, shop, shop_run, tmp_pa
     shutil.copytree(shop_run, "broken")
     Path("broken/checkpoint.pt").write_bytes(b"")
     for arguments, message in (
-        (["predict", "broken", shop.path, "out.csv"], "broken/checkpoint.pt does not hold this run's weights"),
+        (["predict", "broken", shop.path, "out.csv"], "broken/checkpoint.pt is not what was written"),
         (["predict", shop_run, "none.csv", "out.csv"], "There is no file 'none.csv'; check the path."),
         (["predict", shop_run, shop.path, "out.txt"], "Cannot tell the format of 'out.txt'"),
         (["predict", shop_run, shop.path, "out.csv", "--device", "cuda:77"], "The device 'cuda:77' cannot be used"),

@@ -18,7 +18,7 @@ import yaml
 
 from cvr_plugins.cli._group import run
 
-FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "metrics.json", "run.json", "versions.json"]
+FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "manifest.json", "metrics.json", "run.json", "versions.json"]
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_a_method_is_for_torch_rechub_unless_recbole_is_asked_for(tmp_path, caps
     assert values[0] == values[1]
     assert "cvr     cvr     cvr" in capsys.readouterr().out
     assert run(["run", "--resume", "one"]) == 2
-    assert "--resume goes on with runs made in RecBole only" in capsys.readouterr().err
+    assert "The run in one is finished" in capsys.readouterr().err
 
 
 def test_our_sequential_models_are_recboles(tmp_path, capsys):
@@ -115,7 +115,7 @@ WRONG = [
     (["-m", "BPR", "-d", "ml-10k"], "Did you mean ml-100k?"),
     (["-m", "BPR", "-d", "ml-100k", "epochs=many"], "epochs must be a number; got 'many'."),
     (["-m", "BPR", "-d", "ml-100k", "metrics=[NDGC]"], "There is no metric named 'NDGC'"),
-    (["-m", "ESMM", "-d", "ml-100k-funnel", "--resume", "nowhere"], "nowhere is not the folder of a run"),
+    (["-m", "ESMM", "-d", "ml-100k-funnel", "--resume", "nowhere"], "no run to go on with at nowhere"),
 ]
 
 

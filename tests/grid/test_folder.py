@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 from cvr_plugins.grid import GridError, GridFolder, plan
+from cvr_plugins.training.manifest import seal
 from cvr_plugins.training.run_folder import RunFolderError
 
 
@@ -133,6 +134,7 @@ def test_runs_may_have_metrics_of_their_own(finished_copy, grid):
     metrics = json.loads(path.read_text())
     metrics["values"]["cvr/click/ks"] = 0.25
     path.write_text(json.dumps(metrics))
+    seal(path.parent)
     rows = start(finished_copy, grid)[2]
     assert {name: row["cvr/click/ks"] for name, row in rows.items()} == {**dict.fromkeys(rows, ""), "ESMM-1": "0.25"}
 

@@ -9,6 +9,7 @@ import pytest
 
 from cvr_plugins.grid import plan
 from cvr_plugins.grid._rows import failed_row, finished_row
+from cvr_plugins.training.manifest import seal
 from cvr_plugins.training.run_folder import RunFolder
 
 
@@ -53,6 +54,7 @@ def test_predictions_as_good_as_constant_are_called_collapsed(finished_copy, pre
     metrics["support"]["cvr/entire"]["mean_predicted"] = float(np.mean(predictions))
     for name, value in (("metrics", metrics), ("calibration", curves)):
         (folder.path / f"{name}.json").write_text(json.dumps(value))
+    seal(folder.path)
     assert finished_row(folder, "")["collapsed"] == ("cvr" if collapsed else "")
 
 

@@ -99,15 +99,15 @@ def test_what_fails_when_it_is_trained_is_named_and_its_folder_says_so(
     assert code == 1
     assert err.splitlines()[-1].startswith(f"Error: {name} (plugin acme): {message}")
 
-    assert names_in(tmp_path / "run") == FAILED
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert set(FAILED) <= set(names_in(tmp_path / "run.unfinished"))
+    about = json.loads((tmp_path / "run.unfinished" / "run.json").read_text())
     assert (about["framework"], about["plugin"]) == (framework, "acme")
     assert about["error"].startswith(f"{name} (plugin acme): {message}")
     assert "Traceback" in about["traceback"]
-    assert json.loads((tmp_path / "run" / "history.json").read_text())["stopped"] == "error"
-    assert [each for each in names_in(tmp_path) if each.startswith("run")] == ["run"]
+    assert json.loads((tmp_path / "run.unfinished" / "history.json").read_text())["stopped"] == "error"
+    assert [each for each in names_in(tmp_path) if each.startswith("run")] == ["run.unfinished"]
 
-    code, _, err = typed("evaluate", tmp_path / "run", small_data / "log.csv")
+    code, _, err = typed("evaluate", tmp_path / "run.unfinished", small_data / "log.csv")
     assert code == 2
     assert f"is a run that failed, so no model was finished: {about['error']}" in err
 
@@ -121,7 +121,7 @@ def test_a_failed_run_in_a_folder_of_its_own_says_where_that_is(
     assert code == 1
     (folder,) = (tmp_path / "runs").iterdir()
     told = err.splitlines()[-1]
-    assert told.endswith(f" Run folder: {folder.relative_to(tmp_path)}")
+    assert f" {folder.relative_to(tmp_path)} says why; " in told
     assert json.loads((folder / "run.json").read_text())["error"] in told
 
 
@@ -137,11 +137,11 @@ def test_what_was_trained_in_recbole_before_the_failure_is_kept_in_the_one_folde
     done = [line for line in out.splitlines() if line.startswith("epoch ")]
     assert err.splitlines()[-1] == (
         "Error: LateBPR (plugin acme): training raised ValueError: Training loss is nan. "
-        "run holds what was trained before that: 'cvr-plugins run --resume run' goes on from there."
+        "run.unfinished says why; 'cvr-plugins run --resume run.unfinished' goes on."
     )
-    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run"]
-    assert {*FAILED, "checkpoint.pth"} <= set(names_in(tmp_path / "run"))
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run.unfinished"]
+    assert {*FAILED, "checkpoint.pth"} <= set(names_in(tmp_path / "run.unfinished"))
+    history = json.loads((tmp_path / "run.unfinished" / "history.json").read_text())
     assert (history["stopped"], len(history["epochs"])) == ("error", len(done))
     assert 0 < len(done) < 4
 
@@ -169,7 +169,7 @@ def test_what_recbole_s_own_model_had_trained_before_it_failed_is_told(train, tm
     code, _, err = train("BPR", "run", "recbole", "epochs=4")
     assert code == 1
     assert err.splitlines()[-1] == (
-        "Error: BPR: ValueError: Training loss is nan. run holds what was trained before that: "
-        "'cvr-plugins run --resume run' goes on from there."
+        "Error: BPR: ValueError: Training loss is nan. "
+        "run.unfinished says why; 'cvr-plugins run --resume run.unfinished' goes on."
     )
-    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run"]
+    assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run.unfinished"]

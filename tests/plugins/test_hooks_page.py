@@ -147,6 +147,7 @@ def use(kind, entries, registry):
 
 def test_the_example_command_names_the_best_run(distributions, tmp_path, capsys):
     from cvr_plugins.cli._group import run
+    from cvr_plugins.training.manifest import seal
     from cvr_plugins.training.run_folder import FORMAT, write_json
 
     distributions.add("acme", blocks("cvr_register_commands")[1])
@@ -154,6 +155,7 @@ def test_the_example_command_names_the_best_run(distributions, tmp_path, capsys)
         (tmp_path / name).mkdir()
         write_json(tmp_path / name / "run.json", {"format": FORMAT})
         write_json(tmp_path / name / "metrics.json", {"values": {"cvr/click/auc": value}})
+        seal(tmp_path / name)
     folders = [str(tmp_path / name) for name in ("first", "second", "third")]
     assert run(["shop", "best", *folders]) == 0
     assert capsys.readouterr().out == f"{folders[1]}: cvr/click/auc 0.7000\n"

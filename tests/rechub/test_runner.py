@@ -66,18 +66,6 @@ def test_a_new_folder_is_made_in_checkpoint_dir(shop, tmp_path):
     assert first.name.startswith("ESMM-shop-20")
 
 
-def test_a_name_taken_while_training_does_not_lose_the_run(shop, tmp_path):
-    taken = tmp_path / "run"
-
-    def take(record) -> None:
-        taken.mkdir(exist_ok=True)
-
-    result = run(shop.config, folder=taken, on_epoch=take)
-    assert result.folder == tmp_path / "run-2"
-    assert list(taken.iterdir()) == []
-    TrainedRun.load(result.folder)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_and_its_folder_scores_as_the_run_did(method, shop, tmp_path):
     config = {**shop.config, "model": method, "epochs": 1}
@@ -278,26 +266,6 @@ def test_ctrl_c_after_an_epoch_keeps_the_best_weights(shop, tmp_path):
     assert result.history.stopped == "interrupted"
     assert len(result.history.records) == 2
     assert TrainedRun.load(result.folder).config["epochs"] == 9
-
-
-def test_ctrl_c_before_the_first_epoch_ends_and_a_second_one_write_nothing(shop, tmp_path, monkeypatch):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runner_module.CVRTrainer, "train_one_epoch", interrupt)
-        patch.setattr(runner_module.CVRTrainer, "_train_one_epoch", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(shop.config, folder=tmp_path / "run")
-    with monkeypatch.context() as patch:
-        patch.setattr(runner_module.CVRTrainer, "scored", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(shop.config, folder=tmp_path / "run", on_epoch=interrupt)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(shop.config, folder=tmp_path / "run", on_epoch=interrupt)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_schedulers_learners_and_dense_features_are_those_of_the_configuration(start):

@@ -15,6 +15,7 @@ import yaml
 from cvr_plugins.config import ConfigError, resolve
 from cvr_plugins.logs import load_log
 from cvr_plugins.rechub import TrainedRun, run
+from cvr_plugins.training.manifest import seal
 from cvr_plugins.training.run_folder import RunFolderError
 
 
@@ -59,7 +60,10 @@ def _edit(name: str, change) -> object:
 
 
 DAMAGE = {
-    "no configuration": (lambda f: (f / "config.yaml").unlink(), "Cannot read the configuration file"),
+    "no configuration": (
+        lambda f: (f / "config.yaml").unlink(),
+        "config.yaml cannot be read: No such file",
+    ),
     "broken configuration": (lambda f: (f / "config.yaml").write_text("a: [1"), "not valid YAML"),
     "unknown key": (_edit("config.yaml", lambda v: {**v, "epochz": 3}), "Unknown option 'epochz'"),
     "wrong value": (_edit("config.yaml", lambda v: {**v, "epochs": 0}), "epochs must be at least 1"),
@@ -85,10 +89,7 @@ DAMAGE = {
         "cannot be used here: Unknown plugin 'acme' in 'acme:Mine'. 'cvr-plugins plugins' lists all",
     ),
     "newer format": (_edit("run.json", lambda v: {**v, "format": 99}), "has the run folder format 99; this version"),
-    "no weights": (
-        lambda f: (f / "checkpoint.pt").unlink(),
-        "this run's weights: There is no checkpoint",
-    ),
+    "no weights": (lambda f: (f / "checkpoint.pt").unlink(), "checkpoint.pt cannot be read: No such file or directory"),
     "empty weights": (lambda f: (f / "checkpoint.pt").write_bytes(b""), "does not hold this run's weights"),
     "cut weights": (
         lambda f: (f / "checkpoint.pt").write_bytes((f / "checkpoint.pt").read_bytes()[:1000]),
@@ -102,6 +103,8 @@ DAMAGE = {
 def test_a_folder_that_cannot_be_used_is_refused_on_one_line(case: str, folder: Path):
     damage, message = DAMAGE[case]
     damage(folder)
+    # So that what is in the files is judged, and not that it is another than was written.
+    seal(folder)
     with pytest.raises(RunFolderError, match=message) as caught:
         TrainedRun.load(folder)
     assert "\n" not in str(caught.value)
@@ -118,9 +121,11 @@ class Malice:
 
 def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(folder: Path, tmp_path: Path):
     torch.save({"weight": Malice(str(tmp_path / "ran"))}, folder / "checkpoint.pt")
+    seal(folder)
     with pytest.raises(RunFolderError, match="does not hold this run's weights"):
         TrainedRun.load(folder)
     (folder / "checkpoint.pt").write_bytes(pickle.dumps(Malice(str(tmp_path / "ran"))))
+    seal(folder)
     with pytest.raises(RunFolderError, match="does not hold this run's weights"):
         TrainedRun.load(folder)
     assert not (tmp_path / "ran").exists()

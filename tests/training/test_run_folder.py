@@ -10,8 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cvr_plugins.cli.reseal import reseal
+from cvr_plugins.rechub import TrainedRun
 from cvr_plugins.training import run_folder
+from cvr_plugins.training.checkpoint import CheckpointError, load_checkpoint
+from cvr_plugins.training.manifest import seal
 from cvr_plugins.training.run_folder import FORMAT, RunFolder, RunFolderError
 
 
@@ -35,15 +40,6 @@ def test_the_working_directory_has_a_name(monkeypatch, tmp_path):
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(tmp_path / "shop")
     assert run_folder.default_name("ESMM", ".").startswith("ESMM-shop-2")
-
-
-def test_a_taken_name_gets_a_number(tmp_path: Path):
-    path = tmp_path / "runs" / "a"
-    assert run_folder.unused(path) == path
-    for expected in ("a", "a-2", "a-3"):
-        found = run_folder.unused(path)
-        assert found.name == expected
-        found.mkdir(parents=True)
 
 
 def test_json_holds_no_number_that_json_has_not(tmp_path: Path):
@@ -74,6 +70,7 @@ def test_a_finished_run_is_described(shop_run: Path):
         "checkpoint.pt",
         "config.yaml",
         "history.json",
+        "manifest.json",
         "metrics.json",
         "run.json",
         "schema.json",
@@ -116,11 +113,11 @@ def test_a_finished_run_is_described(shop_run: Path):
             "run.json holds no mapping. The run folder is damaged",
         ),
         (
-            lambda folder: (folder / "run.json").write_text("{}"),
+            lambda folder: (folder / "run.json").write_text("{}") and seal(folder),
             "has the run folder format None; this version .* reads 1",
         ),
         (
-            lambda folder: (folder / "run.json").write_text('{"format": 2}'),
+            lambda folder: (folder / "run.json").write_text('{"format": 2}') and seal(folder),
             "has the run folder format 2; this version of cvr-plugins reads 1. Use the version in its versions.json",
         ),
     ],
@@ -141,3 +138,42 @@ def test_a_missing_file_of_a_run_is_named(shop_run: Path, tmp_path: Path):
         RunFolderError, match=r"metrics.json cannot be read: No such file or directory\. The run folder"
     ):
         RunFolder.open(folder).read_json("metrics.json")
+
+
+def read_all(folder: Path) -> None:
+    run = RunFolder.open(folder)
+    for file in folder.iterdir():
+        if file.name != "manifest.json":
+            run.file(file.name)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "vocabulary.json", "schema.json", "config.yaml", "manifest.json"])
+def test_a_single_bit_that_flips_is_refused_by_the_file_s_name(name: str, shop_run: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(shop_run, tmp_path / "run"))
+    whole = (folder / name).read_bytes()
+    for position in np.random.default_rng(0).integers(0, 8 * len(whole), 5):
+        changed = bytearray(whole)
+        changed[position // 8] ^= 1 << int(position % 8)
+        (folder / name).write_bytes(changed)
+        with pytest.raises(RunFolderError, match="damaged" if name == "manifest.json" else name):
+            read_all(folder)
+    (folder / name).write_bytes(whole)
+    TrainedRun.load(folder)
+
+
+def test_an_edited_folder_is_read_once_it_is_sealed_anew(shop_run: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(shop_run, tmp_path / "run"))
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text() + "# mine\n")
+    with pytest.raises(RunFolderError, match=r"config.yaml is not what was written: .* 'cvr-plugins reseal"):
+        TrainedRun.load(folder)
+    TrainedRun.load(folder, verify=False)
+    assert CliRunner().invoke(reseal, [str(folder)]).output == f"{folder}: 9 files\n"
+    TrainedRun.load(folder)
+
+
+def test_a_checkpoint_s_own_checksums_are_read(shop_run: Path, tmp_path: Path):
+    changed = bytearray((shop_run / "checkpoint.pt").read_bytes())
+    changed[len(changed) // 2] ^= 1
+    (tmp_path / "checkpoint.pt").write_bytes(changed)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path / "checkpoint.pt")

@@ -46,6 +46,7 @@ _RECHUB_ONLY = {
     "max_sequence_length": "RecBole's seq_len, {field: length}, does that",
     "min_count": "RecBole gives every token of the data an id",
     "non_click_fraction": "RecBole trains on all rows",
+    "checkpoint_minutes": "in RecBole a checkpoint is written after each epoch",
     "device": "RecBole's gpu_id and use_gpu do that",
 }
 # Set by RecBole itself or read by it without a default of its own.

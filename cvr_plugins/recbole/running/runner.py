@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from recbole.config import Config as RecBoleConfig
 
 from cvr_plugins.config import ConfigError, refuse_processes
-from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, load_checkpoint, load_weights
+from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, both_of, load_checkpoint, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
 from cvr_plugins.recbole.running.config import Config, restored
-from cvr_plugins.recbole.running.resuming import (
-    begin,
-    checkpoint_of,
-    configuration,
-    free_work_folder,
-    resumable,
-    settings,
-)
+from cvr_plugins.recbole.running.resuming import CHECKPOINT, LAST, checkpoint_of, configuration, settings
 from cvr_plugins.recbole.running.training import Training, data_and_model
 from cvr_plugins.training import run_folder
 from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.training.working import WorkFolder, left_of, reserved, taken_up
 from cvr_plugins.wording import one_line, sentence
 
 
@@ -69,18 +61,24 @@ def run(
         raise ConfigError("Give either a whole configuration, or a model with dataset, config_file_list, config_dict.")
     refuse_processes({"nproc": nproc, "world_size": world_size, "group_offset": group_offset})
     if resume is not None and model is None and config_dict is None and config_file_list is None:
-        model = configuration(Path(resume))
+        model = configuration(Path(resume).parent if Path(resume).is_file() else left_of(resume))
     if isinstance(model, RecBoleConfig):
         config = model
     elif isinstance(model, Mapping):
         config = Config(config_dict=model)
     else:
         config = Config(model, dataset, config_file_list, config_dict)
-    checkpoint = None if resume is None else checkpoint_of(resume)
+    if resume is not None and not Path(resume).is_file():
+        with taken_up(resume, None if out is None else Path(out)) as work:
+            return into(work, config, on_epoch=on_epoch)
     if out is not None:
-        return _into(Path(out), config, checkpoint, on_epoch)
+        with reserved([Path(out)]) as work:
+            for file, name in () if resume is None else zip(both_of(resume), (CHECKPOINT, LAST), strict=True):
+                if file.is_file():
+                    shutil.copyfile(file, work.path / name)
+            return into(work, config, on_epoch=on_epoch)
     with surroundings(config, log=None):
-        return Training(config, resume=checkpoint, on_epoch=on_epoch).run(saved=saved)
+        return Training(config, resume=None if resume is None else Path(resume), on_epoch=on_epoch).run(saved=saved)
 
 
 def run_recbole(
@@ -121,41 +119,45 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     return config, model, dataset, parts[0], parts[1], parts[2]
 
 
-def _into(
-    out: Path, config: RecBoleConfig, resume: Path | None, on_epoch: Callable[[EpochRecord], None] | None
+def into(
+    work: WorkFolder, config: RecBoleConfig, *, on_epoch: Callable[[EpochRecord], None] | None = None
 ) -> RunResult:
-    """Work in a folder beside `out`, which stays if training is cut off, and write `out` when all is done."""
-    work = free_work_folder(out)
-    made = not out.parent.exists()
+    """Train in the folder of a run, going on with what is in it, and make the run folder of it when all is done.
+
+    Parameters
+    ----------
+    work
+        The folder; its checkpoint, if there is one, is gone on from.
+    config
+        The configuration.
+    on_epoch
+        As of `run`.
+
+    Raises
+    ------
+    TrainingError
+        If the model fails; the folder then says why.
+    """
     training: Training | None = None
 
     def also(place: Path) -> None:
-        for file in sorted(work.iterdir()):
-            if file.name not in ("config.yaml", "run.log") and file.is_file():
-                shutil.copyfile(file, place / file.name)
+        for file in sorted(work.path.glob("*.pth")):
+            shutil.copyfile(file, place / file.name)
 
     try:
-        resume = begin(work, config, resume)
-        with surroundings(config, log=work / "run.log"):
-            training = Training(config, folder=work, resume=resume, on_epoch=on_epoch)
-            result = replace(training.run(saved=True), folder=out)
-            result = run_folder.write(result, training.about, settings(config), also)
+        with surroundings(config, log=work.path / "run.log"):
+            found = checkpoint_of(work.path)
+            training = Training(config, folder=work.path, resume=found if found.is_file() else None, on_epoch=on_epoch)
+            run_folder.begin(work, training.about, settings(config))
+            result = training.run(saved=True)
+            return run_folder.write(work, result, training.about, settings(config), also)
     except BaseException as error:
-        # One folder stays: the failed run's, the one that was worked in if a run was cut off after an epoch, or none.
-        checkpoints = sorted(work.glob("*.pth")) if training is not None and training.trained else []
-        written = None
+        trained = any(work.path.glob("*.pth"))
         failed = isinstance(error, Exception) and not isinstance(error, (ConfigError, OSError))
-        if training is not None and failed:
-            history = training.trainer.history
-            written = run_folder.write_failed(out, training.about, settings(config), history, error, checkpoints)
-        if written is not None or not checkpoints:
-            shutil.rmtree(work, ignore_errors=True)
-            if made:
-                with suppress(OSError):
-                    out.parent.rmdir()
         if training is None or not failed:
+            if work.new and (training is None or not trained):
+                work.remove()
             raise
+        run_folder.write_failed(work, training.about, settings(config), training.trainer.history, error)
         reason = str(error) if isinstance(error, TrainingError) else f"{config['model']}: {sentence(one_line(error))}"
-        raise TrainingError(f"{reason} {resumable(written or work)}" if checkpoints else reason) from error
-    shutil.rmtree(work)
-    return result
+        raise TrainingError(reason, f"{work.path} says why; {work.resume}.") from error

@@ -23,7 +23,7 @@ from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.recbole.evaluation.names import is_of_sessions
 from cvr_plugins.recbole.running import datasets
-from cvr_plugins.recbole.running.resuming import CHECKPOINT, check_same
+from cvr_plugins.recbole.running.resuming import CHECKPOINT, check_taken_up
 from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.results import RunResult
@@ -127,7 +127,7 @@ class Training:
         if isinstance(self.trainer, SafeCheckpoints):
             self.trainer.on_epoch = on_epoch
             if resume is not None:
-                check_same(config, resume)
+                check_taken_up(config, resume)
                 self.trainer.resume_checkpoint(resume)
         elif resume is not None:
             raise ConfigError(f"Training of {config['model']} cannot be resumed: RecBole trains it in one go.")

@@ -31,7 +31,7 @@ from cvr_plugins.training.step import TrainingError
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 STOCK_KEYS = ["best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"]
-FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "metrics.json", "run.json", "versions.json"]
+FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "manifest.json", "metrics.json", "run.json", "versions.json"]
 SEQUENTIAL = {
     "train_neg_sample_args": None,
     "MAX_ITEM_LIST_LENGTH": 8,
@@ -168,7 +168,7 @@ def test_what_is_there_is_not_overwritten(brief, tmp_path, monkeypatch):
     with pytest.raises(TargetError, match="exists already"):
         run("BPR", config_dict=brief, out="run")
     (tmp_path / "other.unfinished").mkdir()
-    with pytest.raises(ConfigError, match=r"'other.unfinished' is left of a run that was cut off; resume it"):
+    with pytest.raises(TargetError, match=r"'other.unfinished' is of a run .* --resume other.unfinished"):
         run("BPR", config_dict=brief, out="other")
 
 
@@ -178,11 +178,11 @@ def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(re
     if resumed:
         run("BPR", config_dict=brief, out="good")
     monkeypatch.setattr(recbole.trainer.Trainer, "_check_nan", lambda self, loss: 1 / 0)
-    with pytest.raises(TrainingError, match=r"^BPR: ZeroDivisionError: division by zero\.$"):
+    with pytest.raises(TrainingError, match=r"^BPR: ZeroDivisionError: division by zero\. run.unf.* --resume run.unf"):
         run("BPR", config_dict={**brief, "epochs": 4}, out="run", resume="good" if resumed else None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "run.unfinished"]
     with pytest.raises(RunFolderError, match="division by zero"):
-        RunFolder.open(tmp_path / "run")
+        RunFolder.open(tmp_path / "run.unfinished")
 
 
 def test_ctrl_c_keeps_the_best_weights_and_the_run_goes_on_from_there(brief, tmp_path):
@@ -267,7 +267,7 @@ def test_more_epochs_may_be_asked_for_and_nothing_else(brief, tmp_path):
         run("BPR", config_dict={**brief, "seed": 7}, resume="run", out="other")
     with pytest.raises(ConfigError, match=r"had model: 'BPR', and now it is 'NeuMF'"):
         run("NeuMF", config_dict=brief, resume="run", out="other")
-    with pytest.raises(ConfigError, match="nowhere is not the folder of a run"):
+    with pytest.raises(ConfigError, match="no run to go on with at nowhere"):
         run(resume="nowhere", out="other")
     assert not (tmp_path / "other").exists()
 
