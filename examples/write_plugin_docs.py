@@ -76,9 +76,9 @@ def rewritten(text, workshop):
 def changes(name, workshop):
     """Run what a page shows; return how it would change in more than its numbers, as a diff."""
     before = (FOLDER / name).read_text(encoding="utf-8")
-    # Neither which epoch was better nor which mean is in bold is the same on every machine.
+    # Which epoch was better, which mean is in bold and the sign of a small difference depend on the machine.
     texts = (before, rewritten(before, workshop))
-    old, new = (list(dict.fromkeys(shape(text).replace("*", "").splitlines())) for text in texts)
+    old, new = (list(dict.fromkeys(re.sub(r"\*|[+-](?=0)", "", shape(text)).splitlines())) for text in texts)
     return "\n".join(difflib.unified_diff(old, new, name, "today", lineterm=""))
 
 
