@@ -21,20 +21,6 @@ from cvr_plugins import hookimpl
 @hookimpl
 def cvr_register_methods():
     from cvr_plugins import Method, Objective
-
-    class Silent(Objective):
-        def loss(self, out, y):
-            return {{}}
-
-    return [Method(name=name, objective=Silent, summary="of {plugin}") for name in {names!r}]
-"""
-
-METHOD = """
-from cvr_plugins import hookimpl
-
-@hookimpl
-def cvr_register_methods():
-    from cvr_plugins import Method, Objective
     from cvr_plugins.functional import bce
 
     class Broken(Objective):
@@ -42,8 +28,14 @@ def cvr_register_methods():
         def loss(self, out, y):
             return {{"ctr": bce(out.logits["ctr"], y.click).mean() * {factor}, "cvr": out.logits["cvr"].mean() * 0}}
 
-    return [Method({name!r}, Broken, summary="broken", reference="none", api={api})]
+    return [Method(name, Broken, summary={summary!r}, reference="none", api={api}) for name in {names!r}]
 """
+
+
+def source_of(*names: str, summary: str = "broken", extra: str = "", factor: str = "1", api: int = 1) -> str:
+    """The source of a plugin with methods of these names, sound unless it is told otherwise."""
+    indented = textwrap.indent(textwrap.dedent(extra).strip(), " " * 8).strip()
+    return METHODS.format(names=names, summary=summary, extra=indented, factor=factor, api=api)
 
 
 class Distributions:
@@ -70,7 +62,7 @@ class Distributions:
 
     def add_methods(self, plugin: str, *names: str, **options: str) -> None:
         """Install a plugin with methods of these names, `summary` telling whose they are."""
-        self.add(plugin, METHODS.format(plugin=plugin, names=names), **options)
+        self.add(plugin, source_of(*names, summary=f"of {plugin}"), **options)
 
     def add_metadata(self, distribution: str, *entry_points: str, version: str = "1.0") -> None:
         """Install the metadata of a distribution."""
@@ -130,13 +122,8 @@ def info_of():
 
 @pytest.fixture(scope="session")
 def method_source():
-    """A maker of the source of a plugin with one method, sound unless it is told otherwise."""
-
-    def make(name: str = "Broken", *, extra: str = "", factor: str = "1", api: int = 1) -> str:
-        indented = textwrap.indent(textwrap.dedent(extra).strip(), " " * 8).strip()
-        return METHOD.format(name=name, extra=indented, factor=factor, api=api)
-
-    return make
+    """A maker of the source of a plugin with one method, see `source_of`."""
+    return lambda name="Broken", **options: source_of(name, **options)
 
 
 @pytest.fixture(scope="session")
