@@ -110,7 +110,6 @@ class Place:
 
     def __init__(self, folder: Path, plugins) -> None:
         self.folder = folder
-        self.checkpoints = folder / "saved"
         plugins(folder).add("acme", PLUGIN)
         folder.joinpath("whim_models.py").write_text(WHIM)
         self._write_shop()
@@ -130,11 +129,9 @@ class Place:
         folder.mkdir(parents=True)
         folder.joinpath("shop.inter").write_text("\n".join(lines) + "\n")
 
-    def config(self, **keys) -> str:
-        """Write a configuration file with these keys and return its name."""
-        name = f"{keys.get('model', 'any')}.yaml"
-        self.folder.joinpath(name).write_text(yaml.safe_dump({**BRIEF, **keys}))
-        return name
+    def config(self, name: str, **keys) -> None:
+        """Write a configuration file with these keys."""
+        self.folder.joinpath(f"{name}.yaml").write_text(yaml.safe_dump({**BRIEF, **keys}))
 
     def python(self, code: str, *arguments: str, timeout: int = 600, **environment: str) -> subprocess.CompletedProcess:
         """Run a script that may use stock RecBole; `say(**values)` in it prints what `said` reads."""
@@ -171,31 +168,22 @@ def place(tmp_path_factory, new_distributions):
     return Place(tmp_path_factory.mktemp("stock"), new_distributions)
 
 
-METHOD_KEYS = {
-    "dataset": "shop",
-    "data_path": "data",
-    "CLICK_FIELD": "click",
-    "CONVERSION_FIELD": "conversion",
-    "ACTION_FIELD": "cart",
-    "load_col": {"inter": ["user_id", "item_id", "click", "conversion", "cart", "timestamp"]},
-}
-SMALL = {"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 10}
 SHOP = {"dataset": "shop", "data_path": "data", "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
 MODELS = {
-    "Whim": {"dataset": "ml-100k"},
-    "PARS": {**SHOP, **SMALL},
-    "MaskedRec": {**SHOP, **SMALL},
-    "NISE": METHOD_KEYS,
+    "Whim": SHOP,
+    "PARS": {**SHOP, "hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 10},
+    "NISE": {
+        "dataset": "shop",
+        "data_path": "data",
+        "CLICK_FIELD": "click",
+        "CONVERSION_FIELD": "conversion",
+        "ACTION_FIELD": "cart",
+        "load_col": {"inter": ["user_id", "item_id", "click", "conversion", "cart", "timestamp"]},
+    },
 }
 
 
-@pytest.fixture(params=MODELS)
-def model(request):
-    """A model's name and keys: a third party's, our sequential models, a method."""
-    return SimpleNamespace(name=request.param, keys=MODELS[request.param])
-
-
-@pytest.fixture
-def whim():
-    """The third party's model alone."""
-    return SimpleNamespace(name="Whim", keys=MODELS["Whim"])
+@pytest.fixture(scope="session")
+def models():
+    """Names and keys of a third party's model, a sequential model of ours and a method."""
+    return MODELS

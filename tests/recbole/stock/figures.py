@@ -19,11 +19,10 @@ SHORT = {
     "inner_size": 16,
     "n_layers": 1,
     "train_neg_sample_args": None,
-    "user_inter_num_interval": "[200,inf)",
     "learning_rate": 0.01,
     "train_batch_size": 1024,
 }
-RANKED = {"epochs": 2, "topk": [10, 100]}
+RANKED = {"epochs": 2, "topk": [10, 500]}
 SETTINGS = {
     "BPR": RANKED,
     "LightGCN": RANKED,
@@ -31,7 +30,14 @@ SETTINGS = {
     "BERT4Rec": {**RANKED, **SHORT},
     "DeepFM": {"epochs": 2, "threshold": {"rating": 4}},
 }
-EVERY = {"metric_decimal_place": 6, "show_progress": False, "gpu_id": "", "state": "ERROR", "checkpoint_dir": "saved"}
+EVERY = {
+    "user_inter_num_interval": "[300,inf)",
+    "metric_decimal_place": 6,
+    "show_progress": False,
+    "gpu_id": "",
+    "state": "ERROR",
+    "checkpoint_dir": "saved",
+}
 
 
 def figures(which: str, model: str) -> dict:

@@ -2,177 +2,128 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytestmark = [pytest.mark.stock_recbole, pytest.mark.slow]
 
-TRAIN = """
-import cvr_plugins
-from recbole.quick_start import run_recbole
-from recbole.utils import get_model, get_trainer
-import recbole.data.dataset
+LOADED = """
+import glob, os, pickle
+{imports}
+from recbole.quick_start import load_data_and_model, objective_function, run_recbole
+from recbole.utils import get_trainer
 
-name, file = sys.argv[1:]
-sys.argv[1:] = []
-result = run_recbole(model=name or None, config_file_list=[file])
-say(valid=result["best_valid_result"], test=result["test_result"])
+names, sys.argv[1:] = sys.argv[1:], []
+
+def loaded(file):
+    fresh = "cvr_plugins" not in sys.modules
+    config, model, dataset, train, valid, test = load_data_and_model(file)
+    # RecBole gives NumPy its old names when a Config is made, not when one is read; its metrics need them.
+    config.compatibility_settings()
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    classes = [type(each).__name__ for each in (model, dataset, trainer)]
+    found = trainer.evaluate(test, load_best_model=False, show_progress=False)
+    return {{"fresh": fresh, "name": config["model"], "classes": classes, "test": found}}
 """
 
-LOAD = """
-{imports}
-import glob
-from recbole.quick_start import load_data_and_model
-from recbole.utils import get_trainer
-fresh = "cvr_plugins" not in sys.modules
-(file,) = sys.argv[1:]
-sys.argv[1:] = []
-config, model, dataset, train, valid, test = load_data_and_model(file)
-# RecBole gives NumPy its old names when a Config is made, not when one is read; its metrics need them.
-config.compatibility_settings()
-trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-say(
-    fresh=fresh, model=type(model).__name__, name=config["model"], dataset=type(dataset).__name__,
-    trainer=type(trainer).__name__, test=trainer.evaluate(test, load_best_model=False, show_progress=False),
-)
+TRAIN = """
+from recbole.trainer import HyperTuning
+from whim_models import Whim
+
+say(by_class=run_recbole(model=Whim, config_file_list=["Whim.yaml"], saved=False)["test_result"])
+for name in names:
+    result = run_recbole(model=name.lower(), config_file_list=[f"{name}.yaml"])
+    (file,) = glob.glob(f"saved/{name}-*.pth")
+    say(**{name: {
+        "valid": result["best_valid_result"], "test": result["test_result"], "file": file, "again": loaded(file),
+        "by_file": run_recbole(config_file_list=[f"{name}.yaml", f"{name}-named.yaml"])["test_result"],
+        "tuned": objective_function({"learning_rate": 0.02}, [f"{name}.yaml", f"{name}-named.yaml"], saved=False),
+    }})
+say(trained_by=load_data_and_model(glob.glob("saved/Whim-*.pth")[0])[1].trained_by.item())
+say(bpr=run_recbole(model="BPR", config_file_list=["shop.yaml"])["test_result"])
+try:
+    tuning = HyperTuning(objective_function, params_dict={"choice": {"width": [4, 8]}},
+                         fixed_config_file_list=["Whim.yaml", "Whim-named.yaml"], early_stop=10)
+    tuning.run()
+    say(tuning=sorted(tuning.params2result))
+except ImportError as error:
+    say(tuning=error)
+os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "0"
+try:
+    load_data_and_model(file)
+except pickle.UnpicklingError as error:
+    say(refused=error, alone=error.__suppress_context__)
+"""
+
+# What each child has imported is what its parent has: RecBole, and nothing of ours.
+FRESH = """
+def in_a_child(key, function):
+    if os.fork() == 0:
+        say(**{key: function()})
+        os._exit(0)
+    assert os.wait()[1] == 0
+
+for file in names:
+    in_a_child(file, lambda: loaded(file))
+in_a_child("bpr", lambda: run_recbole(model="BPR", config_file_list=["shop.yaml"])["test_result"])
 """
 
 CARRIED = {
-    "Whim": ("ItsDataset", "ItsTrainer"),
-    "PARS": ("SessionDataset", "SessionTrainer"),
-    "MaskedRec": ("SessionDataset", "SessionTrainer"),
-    "NISE": ("MethodDataset", "MethodTrainer"),
+    "Whim": ["Whim", "ItsDataset", "ItsTrainer"],
+    "PARS": ["PARS", "SessionDataset", "SessionTrainer"],
+    "NISE": ["NISE", "MethodDataset", "MethodTrainer"],
 }
 
 
 @pytest.fixture(scope="module")
-def trained(place):
-    """Train a model once, by another spelling of its name, and return what came of it and its checkpoint."""
-    done = {}
-
-    def train(model):
-        if model.name not in done:
-            before = set(place.checkpoints.glob("*.pth"))
-            file = place.config(**model.keys)
-            said = place.said(TRAIN, model.name.lower(), file)
-            (checkpoint,) = set(place.checkpoints.glob("*.pth")) - before
-            done[model.name] = (said, checkpoint)
-        return done[model.name]
-
-    return train
+def trained(place, models):
+    """What RecBole's quick_start says of each model, by several spellings of its name, in one process."""
+    for name, keys in models.items():
+        place.config(name, **keys)
+        place.config(f"{name}-named", model=name.upper())
+    place.config("shop", **models["Whim"])
+    return place.said(LOADED.format(imports="import cvr_plugins") + TRAIN, *models)
 
 
-def test_run_recbole_by_name(trained, model):
-    said, checkpoint = trained(model)
+@pytest.fixture(scope="module")
+def fresh(place, models, trained):
+    """What it says where nothing of ours has been imported."""
+    return place.said(LOADED.format(imports="") + FRESH, *(vars(trained)[name]["file"] for name in models))
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_models_are_found_by_name_in_training_tuning_and_loading(name, trained, fresh):
+    said = SimpleNamespace(**vars(trained)[name])
     assert said.valid
     assert said.test.keys() >= said.valid.keys()
-    assert checkpoint.name.startswith(f"{model.name}-"), "by the model's own spelling"
-    if model.name == "Whim":
-        assert set(said.test) == {"oddness@2", "oddness@5", "hit@2", "hit@5"}, "metrics and topk are its defaults"
+    assert said.by_file == said.test, "the same run"
+    assert said.tuned["model"] == name
+    assert said.tuned["test_result"].keys() == said.test.keys()
+    expected = {"fresh": False, "name": name, "classes": CARRIED[name], "test": said.test}
+    assert said.again == expected, "by the model's own spelling"
+    assert vars(fresh)[said.file] == {**expected, "fresh": True}
 
 
-def test_run_recbole_by_a_configuration_file(place, trained, model):
-    said = place.said(TRAIN, "", place.config(model=model.name, **model.keys))
-    assert said.test == trained(model)[0].test, "the same run"
+def test_what_a_class_carries_is_used_and_a_class_is_as_good_as_its_name(trained):
+    assert set(trained.Whim["test"]) == {"oddness@2", "oddness@5", "hit@2", "hit@5"}, "metrics and topk are its own"
+    assert trained.trained_by == 1.0
+    assert trained.by_class == trained.Whim["test"]
 
 
-@pytest.mark.parametrize("imports", ["import cvr_plugins", ""], ids=["imported", "fresh"])
-def test_a_checkpoint_is_loaded_by_name(place, trained, model, imports):
-    said, checkpoint = trained(model)
-    loaded = place.said(LOAD.format(imports=imports), str(checkpoint))
-    assert loaded.fresh is (imports == "")
-    assert (loaded.model, loaded.name) == (model.name, model.name)
-    assert (loaded.dataset, loaded.trainer) == CARRIED[model.name]
-    assert loaded.test == said.test
-
-
-def test_training_and_loading_in_one_process(place):
-    said = place.said(
-        """
-        import glob
-        import cvr_plugins
-        from recbole.quick_start import load_data_and_model, run_recbole
-        run_recbole(model="Whim", dataset="ml-100k", config_dict={"epochs": 1, "checkpoint_dir": "one",
-                    "show_progress": False, "state": "ERROR", "use_gpu": False})
-        (file,) = glob.glob("one/*.pth")
-        config, model, *_ = load_data_and_model(file)
-        say(model=type(model).__module__, trained_by=model.trained_by.item(), width=config["width"])
-        """
-    )
-    assert (said.model, said.trained_by, said.width) == ("whim_models", 1.0, 6)
-
-
-def test_a_class_is_as_good_as_its_name(place, trained, whim):
-    said = place.said(
-        TRAIN.replace("model=name or None", "model=Whim").replace(
-            "import cvr_plugins", "import cvr_plugins\nfrom whim_models import Whim"
-        ),
-        "",
-        place.config(**whim.keys),
-    )
-    assert said.test == trained(whim)[0].test
-
-
-def test_the_hyper_tuning_objective(place, trained, model):
-    said = place.said(
-        """
-        import cvr_plugins
-        from recbole.quick_start import objective_function
-        (file,) = sys.argv[1:]
-        sys.argv[1:] = []
-        say(**objective_function({"learning_rate": 0.02}, [file], saved=False))
-        """,
-        place.config(model=model.name.upper(), **model.keys),
-    )
-    assert said.model == model.name
-    assert said.test_result.keys() == trained(model)[0].test.keys()
-
-
-def test_hyper_tuning_searches_or_says_what_it_needs(place):
-    done = place.python(
-        """
-        import cvr_plugins
-        from recbole.quick_start import objective_function
-        from recbole.trainer import HyperTuning
-        (file,) = sys.argv[1:]
-        sys.argv[1:] = []
-        try:
-            tuning = HyperTuning(objective_function, params_dict={"choice": {"width": [4, 8]}},
-                                 fixed_config_file_list=[file], early_stop=10)
-            tuning.run()
-            say(tried=sorted(tuning.params2result), best=tuning.best_params)
-        except ImportError as error:
-            say(error=error)
-        """,
-        place.config(model="Whim", dataset="ml-100k", epochs=1),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_hyper_tuning_searches_or_says_what_it_needs(trained):
     from cvr_plugins.recbole.compat.messages import _version
 
     if _version("hyperopt") == "0.2.5":
-        assert '"tried": ["width:4", "width:8"]' in done.stdout
+        assert trained.tuning == ["width:4", "width:8"]
     else:
-        assert "RecBole's HyperTuning does not run with" in done.stdout
-        assert "pip install 'cvr-plugins[stock-recbole]'." in done.stdout
+        assert "RecBole's HyperTuning does not run with" in trained.tuning
 
 
-def test_without_the_environment_variable_loading_says_what_to_do(place, trained, whim):
-    done = place.python(
-        LOAD.format(imports="import cvr_plugins"), str(trained(whim)[1]), TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="0"
-    )
-    assert done.returncode != 0
-    assert done.stderr.count("Traceback") == 1
-    assert "set the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 if you trust the file" in done.stderr
+def test_without_the_environment_variable_loading_says_what_to_do(trained):
+    assert "set the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 if you trust the file" in trained.refused
+    assert trained.alone
 
 
-def test_recboles_own_models_train_as_without_us(place):
-    code = """
-    {imports}
-    from recbole.quick_start import run_recbole
-    (file,) = sys.argv[1:]
-    sys.argv[1:] = []
-    say(**run_recbole(model="BPR", dataset="ml-100k", config_file_list=[file]))
-    """
-    file = place.config(epochs=1)
-    ours, own = (place.said(code.format(imports=imports), file) for imports in ("import cvr_plugins", ""))
-    assert ours.test_result == own.test_result
-    assert ours.best_valid_result == own.best_valid_result
+def test_recboles_own_models_train_as_without_us(trained, fresh):
+    assert trained.bpr == fresh.bpr
