@@ -12,7 +12,6 @@ pytest.importorskip("recbole")
 
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
 
-from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole.evaluation.history import HISTORY_METRICS, leave_out, top_k
 
 NAMES = [metric.__name__ for metric in HISTORY_METRICS]
@@ -89,13 +88,3 @@ def test_where_every_target_was_seen_before_there_is_nothing_to_say(recbole, sho
     assert result["ndcgwithouthistory@3"] is None
     assert result["ndcg@3"] >= 0
     assert (result["without_history/rows"], result["without_history/left_out"]) == (0, len(run.test._dataset))
-
-
-def test_sampled_items_are_refused(recbole) -> None:
-    with pytest.raises(ConfigError, match="NDCGWithoutHistory ranks the whole catalogue; set mode: full in eval_args"):
-        recbole(
-            SASRec,
-            metrics=["NDCGWithoutHistory"],
-            valid_metric="NDCGWithoutHistory@3",
-            eval_args={"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni10"},
-        )

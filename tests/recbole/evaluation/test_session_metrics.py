@@ -13,6 +13,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 pytest.importorskip("recbole")
 
 from recbole.evaluator.collector import Collector
+from recbole.model.general_recommender import BPR
 from recbole.model.sequential_recommender import FPMC, SHAN, BERT4Rec, Caser, SASRec
 
 from cvr_plugins.config import ConfigError
@@ -236,6 +237,11 @@ def test_auc_padded_stands_beside_a_random_scorer(fitted) -> None:
     assert as_table(result)["random"]["auc_padded"] == result["random/auc_padded"]
 
 
+UNI10 = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni10"}
+HISTORY = {"metrics": ["NDCGWithoutHistory"], "valid_metric": "NDCGWithoutHistory@3", "eval_args": UNI10}
+GENERAL = {"model_class": BPR, "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -246,18 +252,13 @@ def test_auc_padded_stands_beside_a_random_scorer(fitted) -> None:
         ({"valid_metric": "SessionNDCG@5"}, r"write SessionNDCG@k with a k of topk, \[1, 3\]"),
         ({"valid_metric": "SessionNDCG"}, "write SessionNDCG@k"),
         ({"valid_metric": "SessionAUC@3"}, "SessionAUC has no k; write SessionAUC"),
+        (HISTORY, "NDCGWithoutHistory ranks the whole catalogue; set mode: full in eval_args"),
+        (GENERAL, r"SessionAUC needs a sequential model \(PARS, .*which BPR is not"),
     ],
 )
 def test_what_is_refused_before_training(recbole, changes, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        recbole(SASRec, **changes)
-
-
-def test_a_model_that_knows_no_sessions_is_refused(recbole) -> None:
-    from recbole.model.general_recommender import BPR
-
-    with pytest.raises(ConfigError, match=r"SessionAUC needs a sequential model \(PARS, .*which BPR is not"):
-        recbole(BPR, train_neg_sample_args={"distribution": "uniform", "sample_num": 1})
+        recbole(**{"model_class": SASRec, **changes})
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvr_plugins.config import ConfigError
-
 
 def cyclic_events(sessions=60, items=5):
     """After item i comes item i + 1; where a session starts is random."""
@@ -42,31 +40,6 @@ def test_recboles_protocol_is_the_default(make_events, write, recbole):
     run = recbole("MaskedRec", write(make_events(shortest=4)))
     assert len(run.valid._dataset) == len(run.test._dataset) == 40
     assert run.config["eval_args"]["split"] == {"LS": "valid_and_test"}
-
-
-def test_a_batch_with_nothing_to_mask_has_no_loss(make_events, write, recbole):
-    run = recbole("MaskedRec", write(make_events()))
-    batch = next(iter(run.train))
-    batch["item_id_list"][:, 1:] = 0
-    losses = run.model.calculate_loss(batch)
-    assert losses._fields == ("mlm",)
-    assert losses.mlm.item() == 0
-    losses.mlm.backward()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"ft_ratio": 1.2}, "MaskedRec: ft_ratio must be a number in .0, 1.; got 1.2"),
-        ({"mask_ratio": 1}, "mask_ratio must be a number in .0, 1."),
-        ({"MAX_ITEM_LIST_LENGTH": 1}, "max_length must be at least 2"),
-        ({"transform": "mask_itemseq"}, "MaskedRec does its own masking"),
-        ({"loss_type": "BPR"}, "MaskedRec has a loss of its own"),
-    ],
-)
-def test_an_option_that_cannot_be_is_refused(options, message, make_events, write, recbole):
-    with pytest.raises(ConfigError, match=message):
-        recbole("MaskedRec", write(make_events(shortest=2)), **options)
 
 
 def test_options_of_recboles_bert4rec_are_taken_by_name(make_events, write, recbole):

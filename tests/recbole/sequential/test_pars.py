@@ -89,8 +89,12 @@ def test_the_optimiser_is_recboles(learner, make_events, write, recbole):
         assert run.trainer.optimizer.defaults.get("fused") == ((not stock and learner.startswith("adam")) or None)
         run.trainer.fit(run.train, saved=False, show_progress=False)
         ends.append(state(run))
-    for name, value in ends[0].items():
-        torch.testing.assert_close(value, ends[1][name], rtol=1e-7, atol=1e-8, msg=name)
+    for name in ends[0]:
+        one, other = (end[name] for end in ends)
+        if name.endswith("query_key_value.bias"):
+            # A softmax does not see the keys' bias: its gradient is rounding, which Adam scales up to a step.
+            one, other = (each.view(3, -1)[[0, 2]] for each in (one, other))
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, msg=name)
 
 
 def batches_of(run, monkeypatch):
@@ -207,13 +211,6 @@ def test_every_option_changes_what_is_trained(model, make_events, write, recbole
         assert shapes[0] != shapes[1] or differences(plain, changed), option
 
 
-def test_chunks_change_memory_and_not_the_result(make_events, write, recbole):
-    found = write(make_events())
-    plain, chunked = trained(recbole, found, "PARS"), trained(recbole, found, "PARS", chunk_size=4)
-    for name, value in plain.items():
-        torch.testing.assert_close(value, chunked[name], rtol=1e-3, atol=2e-5, msg=name)
-
-
 def test_the_losses_have_names_and_recbole_adds_them_up(make_events, write, recbole):
     found = write(make_events())
     run = recbole("PARS", found, mlm_weight=2.0)
@@ -223,6 +220,7 @@ def test_the_losses_have_names_and_recbole_adds_them_up(make_events, write, recb
     assert isinstance(losses, tuple)
     alone = recbole("PARS", found, mlm_weight=0)
     assert alone.model.calculate_loss(batch)._fields == ("pll",)
+    assert recbole("MaskedRec", found).model.calculate_loss(batch)._fields == ("mlm",)
     assert len(run.trainer._train_epoch(run.train, 0)) == 2
 
 
@@ -247,13 +245,14 @@ BAD = [
     ({"loss_type": "BPR", "train_neg_sample_args": None}, "PARS has a loss of its own; leave out loss_type: BPR"),
     ({"transform": "mask_itemseq"}, "PARS does its own masking; leave out transform: mask_itemseq"),
     ({"train_neg_sample_args": {"distribution": "uniform"}}, "PARS trains without negative samples"),
+    ({"model": "MaskedRec", "ft_ratio": 1.2}, "MaskedRec: ft_ratio must be a number in .0, 1.; got 1.2"),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[message for _, message in BAD])
 def test_an_option_that_cannot_be_is_refused(options, message, make_events, write, recbole):
     with pytest.raises(ConfigError, match=message):
-        recbole("PARS", write(make_events(shortest=2)), **options)
+        recbole(**{"model": "PARS", "found": write(make_events(shortest=2)), **options})
 
 
 @pytest.mark.parametrize("model", ["PARS", "MaskedRec"])
