@@ -23,7 +23,7 @@ from cvr_plugins.model import CVRModel
 from cvr_plugins.options import check_choice, check_count
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.labels import NOT_EVALUATED, LabelColumns
-from cvr_plugins.rechub.loaders import RowBuffer, batches, number_of_batches, number_of_rows
+from cvr_plugins.rechub.loaders import batches, number_of_batches, number_of_rows
 from cvr_plugins.training import interrupts
 from cvr_plugins.training.checkpoint import CheckpointError, random_state, set_random_state
 from cvr_plugins.training.history import EpochRecord, History
@@ -31,6 +31,7 @@ from cvr_plugins.training.keeper import Keeper
 from cvr_plugins.training.loop import EpochSums, Loop, Trained
 from cvr_plugins.training.optimisers import make_optimizers, make_schedulers
 from cvr_plugins.training.results import report_of
+from cvr_plugins.training.rows import RowBuffer
 from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.step import TrainingError
 from cvr_plugins.wording import one_line

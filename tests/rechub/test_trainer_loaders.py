@@ -13,7 +13,7 @@ from torch_rechub.utils.data import PredictDataset, TorchDataset
 
 from cvr_plugins.objectives import Naive as NaiveObjective
 from cvr_plugins.rechub import TrainingError
-from cvr_plugins.rechub.loaders import RowBuffer
+from cvr_plugins.training.rows import RowBuffer
 
 ORDER = ("conversion", "click", "ctcvr")
 

@@ -13,28 +13,29 @@ from torch import Tensor
 from cvr_plugins.metrics import TARGETS, Report, Scored
 from cvr_plugins.recbole.context.metrics import REPORT, is_key
 from cvr_plugins.training.results import report_of
+from cvr_plugins.training.rows import RowBuffer
 
 
 class Rows:
     """The predictions, labels and users of the batches of an evaluation."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {}
+        self._columns: dict[str, RowBuffer] = {}
 
     def add(self, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor], users: Tensor) -> None:
         """Add a batch: task -> probability `[B]`, label -> 0/1 `[B]`, user ids `[B]`."""
-        columns = {f"p/{task}": _numbers(values) for task, values in predictions.items()}
-        columns |= {f"y/{label}": values.cpu().numpy() > 0 for label, values in labels.items()}
-        columns["users"] = users.cpu().numpy().astype(np.int32)
+        columns = {f"p/{task}": values for task, values in predictions.items()}
+        columns |= {f"y/{label}": values > 0 for label, values in labels.items()}
+        columns["users"] = users.to(torch.int32)
         for name, column in columns.items():
-            self._parts.setdefault(name, []).append(column)
+            self._columns.setdefault(name, RowBuffer()).append(column)
 
     def scored(self) -> Scored:
         """Return all rows, and forget them. Raises ValueError if there is none."""
-        if not self._parts:
+        if not self._columns:
             raise ValueError("The loader gave no batch; there is nothing to evaluate.")
         # One column after the other, so that only one of them is held twice.
-        columns = {name: np.concatenate(self._parts.pop(name)) for name in list(self._parts)}
+        columns: dict[str, Any] = {name: self._columns.pop(name).array() for name in list(self._columns)}
         return Scored(
             predictions={name[2:]: column for name, column in columns.items() if name.startswith("p/")},
             groups=columns["users"],
@@ -94,9 +95,3 @@ class MethodCollector(Collector):
             struct.set("rec.score", torch.from_numpy(scored.predictions[self._score]))
             struct.set("data.label", torch.from_numpy(selected[1].astype(np.float32)))
         return struct
-
-
-def _numbers(values: Tensor) -> np.ndarray:
-    # A type that NumPy lacks becomes float32.
-    array: np.ndarray = (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
-    return array
