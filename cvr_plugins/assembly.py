@@ -105,6 +105,12 @@ class Assembly:
         """Part -> the options that it takes: `objective`, `architecture`, `backbone` and, if any, `weighting`."""
         return {part: getattr(self, part).accepted for part in PARTS if getattr(self, part) is not None}
 
+    @property
+    def option_names(self) -> set[str]:
+        """Every option that a part takes, `weighting_params` too where there is a weighting."""
+        names = {name for part in self.accepted.values() for name in part}
+        return names if self.weighting is None else names | {WEIGHTING_PARAMS}
+
     def build(self, layout: Layout) -> tuple[Architecture, Objective, Weighting | None]:
         """Build what a CVRModel takes after its encoder.
 

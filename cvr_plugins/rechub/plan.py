@@ -57,7 +57,7 @@ def plan(config: Config) -> Plan:
     parts_asked = {part: config[part] for part in ("architecture", "backbone", "weighting")}
     bare = assemble(config["model"], **parts_asked)
     heads = [name for name in config.options if name.endswith(HEAD_SUFFIX)]
-    refuse_unknown(config, [*(name for part in bare.accepted.values() for name in part), *heads], bare.method.name)
+    refuse_unknown(config, [*bare.option_names, *heads], bare.method.name)
     assembly = assemble(config["model"], **parts_asked, options=config.options)
     objective = assembly.new_objective()
     Watch(config["valid_metric"], objective.tasks)

@@ -30,11 +30,31 @@ def catalogue_logsumexp(
 ) -> Tensor:
     """`log sum_{i=1}^{n_items-1} exp(hidden . weight_i + bias_i)`, `[N]`; the padding id 0 has no part in it.
 
-    hidden: `[N, H]`; weight: `[>= n_items, H]`, bias: `[>= n_items]`, by item id; n_items: number of item ids, those
-    of `weight` if not given, of at least 2; chunk_size: items scored at a time, chosen so that their scores fill 16 MiB
-    if not given. Scores are computed once forwards and once more backwards, and never held for more than a chunk:
-    beside its inputs and their gradients this takes the room of `[N, chunk_size]` scores, whatever the catalogue.
-    Differentiable once, in `hidden`, `weight` and `bias`.
+    Parameters
+    ----------
+    hidden
+        `[N, H]`.
+    weight, bias
+        By item id, `[>= n_items, H]` and `[>= n_items]`.
+    n_items
+        Number of item ids, of at least 2; those of `weight` if not given.
+    chunk_size
+        Items scored at a time, chosen so that their scores fill 16 MiB if not given.
+
+    Returns
+    -------
+    Tensor
+        `[N]`, differentiable once, in `hidden`, `weight` and `bias`.
+
+    Raises
+    ------
+    ValueError
+        If there is no item, or not a row of weights for each.
+
+    Notes
+    -----
+    Scores are computed once forwards and once more backwards, and never held for more than a chunk: beside its inputs
+    and their gradients this takes the room of `[N, chunk_size]` scores, whatever the catalogue.
     """
     stop = len(weight) if n_items is None else n_items
     if not PADDING + 1 < stop <= len(weight):
@@ -55,8 +75,18 @@ def items_per_chunk(rows: int) -> int:
 def partial_label_loss(scores: Tensor, labels: Tensor, logsumexp: Tensor) -> Tensor:
     """`- sum_i y_i log(p_i + 1e-10)` with `p_i = exp(s_i - logsumexp)`, by session, `[B]`.
 
-    scores: s `[B, C]` of the candidates, -inf at padding; labels: y `[B, C]`, **detached**, 0 at padding; logsumexp:
-    of the scores of the whole catalogue, `[B]`, so that p is the softmax over it. Ye et al., PARS, AAAI 2026, eq 9.
+    Parameters
+    ----------
+    scores
+        s `[B, C]` of the candidates, -inf at padding.
+    labels
+        y `[B, C]`, **detached**, 0 at padding.
+    logsumexp
+        Of the scores of the whole catalogue, `[B]`, so that p is the softmax over it.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026, eq 9.
     """
     probability = torch.exp(scores - logsumexp[:, None])
     return -(labels.detach() * torch.log(probability + EPSILON)).sum(1)
@@ -73,8 +103,18 @@ def masked_item_loss(
 ) -> Tensor:
     """Cross-entropy of the hidden items, `logsumexp_t - score_t`, by masked position, `[M]`.
 
-    hidden: `[M, H]` at the masked positions alone; targets: the items there, `[M]`, none of them 0; the rest as in
-    `catalogue_logsumexp`. Ye et al., PARS, AAAI 2026, eqs 6 and 7.
+    Parameters
+    ----------
+    hidden
+        `[M, H]` at the masked positions alone.
+    targets
+        The items there, `[M]`, none of them 0.
+    weight, bias, n_items, chunk_size
+        As in `catalogue_logsumexp`.
+
+    References
+    ----------
+    Ye et al., PARS, AAAI 2026, eqs 6 and 7.
     """
     normaliser = catalogue_logsumexp(hidden, weight, bias, n_items=n_items, chunk_size=chunk_size)
     score = (hidden.to(weight.dtype) * embedding(targets, weight)).sum(1)
@@ -84,7 +124,14 @@ def masked_item_loss(
 def candidate_scores(hidden: Tensor, weight: Tensor, items: Tensor) -> Tensor:
     """`hidden_u . weight_i` of each session's candidates, `[B, C]`, -inf at padding.
 
-    hidden: `[B, H]`; weight: `[>= n_items, H]`; items: ids `[B, C]`, 0 at padding.
+    Parameters
+    ----------
+    hidden
+        `[B, H]`.
+    weight
+        `[>= n_items, H]`.
+    items
+        Ids `[B, C]`, 0 at padding.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         scores = torch.einsum("bh,bch->bc", hidden.to(weight.dtype), embedding(items, weight))

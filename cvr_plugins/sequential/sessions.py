@@ -32,8 +32,17 @@ def checked_candidates(sequences: Tensor, items: Tensor, n_items: int) -> Tensor
 def latest_events(sequences: Tensor, max_length: int) -> Tensor:
     """Return the last `max_length` events of each session, left-aligned, as wide as the longest needs.
 
-    sequences: item ids `[B, W]`, padded by 0 in any column, B of at least 1. Returned: `[B, max(1, min(max_length,
-    longest session))]`. However a batch was padded, the same tensor comes out.
+    Parameters
+    ----------
+    sequences
+        Item ids `[B, W]`, padded by 0 in any column, B of at least 1.
+    max_length
+        Events to keep.
+
+    Returns
+    -------
+    Tensor
+        `[B, max(1, min(max_length, longest session))]`. However a batch was padded, the same tensor comes out.
     """
     events = sequences != PADDING
     count = events.sum(1)
@@ -48,7 +57,10 @@ def latest_events(sequences: Tensor, max_length: int) -> Tensor:
 def distinct_items(sequences: Tensor) -> Tensor:
     """Return each session's distinct items in ascending order, `[B, C]`, padded by 0 at the end.
 
-    sequences: item ids `[B, W]`, padded by 0 in any column; C is the largest number of distinct items, at least 1.
+    Parameters
+    ----------
+    sequences
+        Item ids `[B, W]`, padded by 0 in any column; C is the largest number of distinct items, at least 1.
     """
     ordered = sequences.sort(dim=1).values
     first = ordered != PADDING

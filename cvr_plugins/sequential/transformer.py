@@ -22,8 +22,17 @@ class TransformerLayer(nn.Module):
     """Self-attention and a feed-forward network, each followed by dropout, the residual sum and LayerNorm.
 
     h' = LN(h + drop(W_o attention(h) + b_o)), out = LN(h' + drop(W_2 act(W_1 h' + b_1) + b_2)), attention being
-    softmax(Q K^T / sqrt(H / n_heads)) V in each head, with dropout on the softmax. Vaswani et al., Attention is all
-    you need, NeurIPS 2017; the same function as a layer of RecBole's TransformerEncoder.
+    softmax(Q K^T / sqrt(H / n_heads)) V in each head, with dropout on the softmax: the same function as a layer of
+    RecBole's TransformerEncoder, whose options these are.
+
+    Parameters
+    ----------
+    n_heads, hidden_size, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act, layer_norm_eps
+        As of `SessionEncoder`.
+
+    References
+    ----------
+    Vaswani et al., Attention is all you need, NeurIPS 2017.
     """
 
     def __init__(
@@ -51,8 +60,14 @@ class TransformerLayer(nn.Module):
     def forward(self, hidden: Tensor, attention_mask: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Return `[B, W, H]`, or `[B, Q, H]` for the states `wanted` alone, which attend to all of `hidden`.
 
-        hidden: `[B, W, H]`; attention_mask: True where it may be attended to, `[B, 1, 1, W]`; wanted: those of `hidden`
-        whose output is asked for, `[B, Q, H]`.
+        Parameters
+        ----------
+        hidden
+            `[B, W, H]`.
+        attention_mask
+            True where it may be attended to, `[B, 1, 1, W]`.
+        wanted
+            Those of `hidden` whose output is asked for, `[B, Q, H]`.
         """
         if wanted is None:
             wanted = hidden

@@ -11,15 +11,29 @@ from recbole.utils import FeatureType
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.data import DataError, Schema, checks
-from cvr_plugins.recbole.context.fields import LISTS, ROLES, schema_of
+from cvr_plugins.recbole.context.fields import LISTS, ROLES, label_fields, names_of, schema_of
 
 
 class MethodDataset(Dataset):
     """RecBole's Dataset whose label, truth and timestamp fields are known as such and checked before all else.
 
-    schema: which field plays which part; notes: what the checks changed (conversions without a click, say, which are
-    set to 0). A discretised float (`discretization`) becomes a bucket with an embedding; all other floats stay numbers.
-    Raises ConfigError for keys that would change what a label means, DataError for labels that are not 0 and 1.
+    A discretised float (`discretization`) becomes a bucket with an embedding; all other floats stay numbers.
+
+    Attributes
+    ----------
+    schema
+        Which field plays which part.
+    notes
+        What the checks changed (conversions without a click, say, which are set to 0).
+    keys
+        Those that say which field plays which part.
+
+    Raises
+    ------
+    ConfigError
+        For keys that would change what a label means.
+    DataError
+        For labels that are not 0 and 1.
     """
 
     schema: Schema
@@ -73,7 +87,12 @@ class MethodDataset(Dataset):
     def build(self) -> list[Any]:
         """Return the training, validation and test part, as RecBole does, or as published with `split: {PS: valid}`.
 
-        Raises ConfigError for an order that RecBole does not have, DataError if a published part is empty or unknown.
+        Raises
+        ------
+        ConfigError
+            For an order that RecBole does not have.
+        DataError
+            If a published part is empty or unknown.
         """
         args = self.config["eval_args"]
         if args["order"] not in ("RO", "TO"):
@@ -119,13 +138,10 @@ class MethodDataset(Dataset):
 
     def label_frame(self) -> pd.DataFrame:
         """Return click, conversion, and what there is of action and counterfactual of this part's rows, as booleans."""
-        columns = dict(self.schema.labels)
-        if self.schema.counterfactual is not None:
-            columns["counterfactual"] = (self.schema.counterfactual,)
         return pd.DataFrame(
             {
                 label: np.logical_or.reduce([np.asarray(self.inter_feat[name]) > 0 for name in names])
-                for label, names in columns.items()
+                for label, names in label_fields(self.schema).items()
             }
         )
 
@@ -142,12 +158,8 @@ def _refuse(config: Any) -> None:
             "conversions as 0/1 fields. Write them into the .inter file, name them with CLICK_FIELD and "
             "CONVERSION_FIELD, and leave threshold out."
         )
-    labels = {name for key in ROLES.values() for name in _as_list(config[key])}
+    labels = {name for key in ROLES.values() for name in names_of(config[key])}
     for key in ("normalize_field", "discretization", "numerical_features"):
-        clash = [name for name in _as_list(config[key]) if name in labels]
+        clash = [name for name in names_of(config[key]) if name in labels]
         if clash:
             raise ConfigError(f"{key} names {clash[0]!r}, which is a label and no feature; take it out.")
-
-
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())

@@ -53,16 +53,33 @@ _SIDES = {
 def schema_of(config: Any, types: Mapping[str, Any], sources: Mapping[str, Any], name: str) -> Schema:
     """Return the part of each field of a data set: a feature unless a key gives it another part or drops it.
 
-    config: RecBole's; types, sources: a data set's `field2type` and `field2source`; name: its name, for messages.
-    Raises ConfigError if a field that a key names is missing or not in the .inter file, DataError if one that no key
-    names looks like a label or a timestamp, or if one field plays two parts.
+    Parameters
+    ----------
+    config
+        RecBole's.
+    types, sources
+        A data set's `field2type` and `field2source`.
+    name
+        Its name, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If a field that a key names is missing or not in the .inter file.
+    DataError
+        If one that no key names looks like a label or a timestamp, or if one field plays two parts.
     """
     header = [(field, types[field], _SIDES[source]) for field, source in sources.items() if source in _SIDES]
     roles = {role: config[key] for role, key in ROLES.items() if config[key] is not None}
     _check_present(roles, [field for field, *_ in header], sources, name)
     timestamp = config["TIME_FIELD"] if config["TIME_FIELD"] in types else None
     lists: dict[str, list[str]] = {key: _names(key, config[key]) for key in LISTS}
-    taken = {*_columns(roles.values()), timestamp, config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]}
+    taken = {
+        *(name for value in roles.values() for name in names_of(value)),
+        timestamp,
+        config["USER_ID_FIELD"],
+        config["ITEM_ID_FIELD"],
+    }
     taken.update(lists["drop_columns"])
     for side in ("user", "item"):
         own = [field for field, _, its in header if its == side and field not in taken]
@@ -114,6 +131,17 @@ def _field(name: str, dataset: Any, width: int, initializer: Any) -> Field:
     return Field(name, "dense", dataset.field2seqlen[name])
 
 
+def names_of(value: Any) -> list[str]:
+    """Return the names that a key holds: one, several or none."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def label_fields(schema: Schema) -> dict[str, tuple[str, ...]]:
+    """Return label -> the fields that it is the OR of: click, conversion, and what there is of action and truth."""
+    truth = schema.counterfactual
+    return dict(schema.labels) if truth is None else {**schema.labels, "counterfactual": (truth,)}
+
+
 def buckets(config: Any) -> frozenset[str]:
     """Return the discretised floats, whose values RecBole holds as `[B, 2]`: 1 and the bucket."""
     return frozenset(config["discretization"] or ())
@@ -121,7 +149,7 @@ def buckets(config: Any) -> frozenset[str]:
 
 def _check_present(roles: Mapping[str, Any], header: Sequence[str], sources: Mapping[str, Any], name: str) -> None:
     for role, value in roles.items():
-        for field in _columns([value]):
+        for field in names_of(value):
             if field not in header:
                 missing = f"Data set {name!r} has no field {field!r}, which {ROLES[role]} names."
                 found = f"It has: {', '.join(header)}."
@@ -146,11 +174,7 @@ def _check_kinds(lists: Mapping[str, Sequence[str]], types: Mapping[str, Any]) -
 
 
 def _names(key: str, value: Any) -> list[str]:
-    names = [value] if isinstance(value, str) else list(value or ())
+    names = names_of(value)
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{key} must be a list of field names; got {value!r}.")
     return names
-
-
-def _columns(values: Any) -> list[str]:
-    return [name for value in values for name in ([value] if isinstance(value, str) else value or ())]

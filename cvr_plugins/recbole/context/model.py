@@ -17,7 +17,7 @@ from cvr_plugins.encoder import Encoder, Field
 from cvr_plugins.model import CVRModel
 from cvr_plugins.recbole.context.dataset import MethodDataset, role_keys
 from cvr_plugins.recbole.context.defaults import configure
-from cvr_plugins.recbole.context.fields import buckets, feature_fields
+from cvr_plugins.recbole.context.fields import buckets, feature_fields, label_fields
 from cvr_plugins.recbole.context.metrics import METRIC_CLASSES
 from cvr_plugins.recbole.context.options import DEFAULTS, options_of
 from cvr_plugins.recbole.context.propensity import FIELD, values_of
@@ -29,14 +29,24 @@ from cvr_plugins.training.failures import titled
 class MethodRecommender(AbstractRecommender):
     """Base of the RecBole model classes; `method` is what a subclass is the class of.
 
-    config: RecBole's, with the options of the objective, the architecture, the backbone and the weighting as flat keys
-    beside RecBole's own; dataset: made by `recbole.data.create_dataset` for this model, a MethodDataset.
-
     `predict` returns the probability of the task that the key `score` names, `[B]`: by default p_ctcvr, the probability
     that an exposure is clicked and converts, whose label every exposure has. `predictions` returns all tasks.
 
-    Raises ConfigError for unknown keys, for a label that the method needs and the configuration does not name, and for
-    a data set made for other fields; OptionError for options that a part refuses.
+    Parameters
+    ----------
+    config
+        RecBole's, with the options of the objective, the architecture, the backbone and the weighting as flat keys
+        beside RecBole's own.
+    dataset
+        Made by `recbole.data.create_dataset` for this model, a MethodDataset.
+
+    Raises
+    ------
+    ConfigError
+        For unknown keys, for a label that the method needs and the configuration does not name, and for a data set made
+        for other fields.
+    OptionError
+        For options that a part refuses.
     """
 
     type = ModelType.CONTEXT
@@ -99,11 +109,9 @@ class MethodRecommender(AbstractRecommender):
 
     def label_columns(self, interaction: Any) -> dict[str, Tensor]:
         """Return click, conversion, and what there is of action and counterfactual, each `[B]`."""
-        columns = dict(self._schema.labels)
-        if self._schema.counterfactual is not None:
-            columns["counterfactual"] = (self._schema.counterfactual,)
         return {
-            label: torch.stack([interaction[name] for name in names]).amax(dim=0) for label, names in columns.items()
+            label: torch.stack([interaction[name] for name in names]).amax(dim=0)
+            for label, names in label_fields(self._schema).items()
         }
 
     def users(self, interaction: Any) -> Tensor:
@@ -127,8 +135,11 @@ class MethodRecommender(AbstractRecommender):
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the sum of the weighted loss terms of a batch.
 
-        Raises ConfigError in training if the method is more than that (phases, state), which another trainer than
-        MethodTrainer would leave out.
+        Raises
+        ------
+        ConfigError
+            In training, if the method is more than that (phases, state), which another trainer than MethodTrainer would
+            leave out.
         """
         if self.training and torch.is_grad_enabled() and _is_more_than_a_loss(self.core):
             raise ConfigError(

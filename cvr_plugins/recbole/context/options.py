@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cvr_plugins.assembly import HEAD_SUFFIX, WEIGHTING_PARAMS, Assembly, assemble
+from cvr_plugins.assembly import HEAD_SUFFIX, Assembly, assemble
 from cvr_plugins.config import KEYS, ConfigError, resolve
 from cvr_plugins.contracts import Method
 from cvr_plugins.metrics import DEFAULT_METRICS
@@ -66,8 +66,22 @@ _RECBOLES = frozenset(
 class Options:
     """What a configuration says of a method.
 
-    assembly: its parts with their options; tasks: that it predicts; needs: labels it is trained on; inputs: features it
-    sees, None for all; propensity_params: options of its propensity model; score: task that `predict` returns.
+    Parameters
+    ----------
+    assembly
+        Its parts with their options.
+    tasks
+        That it predicts.
+    needs
+        Labels it is trained on.
+    inputs
+        Features it sees, None for all.
+    propensity_params
+        Options of its propensity model.
+    embedding_size, embedding_std, dense
+        Of the encoder.
+    score
+        Task that `predict` returns.
     """
 
     assembly: Assembly
@@ -84,10 +98,24 @@ class Options:
 def options_of(config: Any, method: Method, values: Mapping[str, Any] | None = None) -> Options:
     """Read a method's options out of a RecBole configuration.
 
-    values: what the keys are, None for the configuration's final values.
-    Raises ConfigError for a key that neither RecBole nor the method nor we know, with the nearest one that is known,
-    and for our keys' values of a wrong kind; OptionError for options that a part refuses; RegistryError for unknown
-    parts.
+    Parameters
+    ----------
+    config
+        RecBole's.
+    method
+        Whose options.
+    values
+        What the keys are, None for the configuration's final values.
+
+    Raises
+    ------
+    ConfigError
+        For a key that neither RecBole nor the method nor we know, with the nearest one that is known, and for our keys'
+        values of a wrong kind.
+    OptionError
+        For options that a part refuses.
+    RegistryError
+        For unknown parts.
     """
     values = config.final_config_dict if values is None else values
     for key in config.external_config_dict:
@@ -96,7 +124,7 @@ def options_of(config: Any, method: Method, values: Mapping[str, Any] | None = N
     ours = resolve({key: values.get(key) for key in _SHARED if values.get(key) is not None}, needs=())
     parts = {part: ours[part] for part in PARTS}
     bare = assemble(method, **parts)
-    accepted = _accepted(bare)
+    accepted = bare.option_names
     known = {*_RECBOLES, *DEFAULTS, *_SHARED, *config.internal_config_dict, *_arguments(config)}
     options = {key: value for key, value in values.items() if key not in known}
     for key in options:
@@ -125,11 +153,6 @@ def options_of(config: Any, method: Method, values: Mapping[str, Any] | None = N
         dense=ours["dense"],
         score=score,
     )
-
-
-def _accepted(bare: Assembly) -> set[str]:
-    names = {name for part in bare.accepted.values() for name in part}
-    return names | {WEIGHTING_PARAMS} if bare.weighting is not None else names
 
 
 def _arguments(config: Any) -> set[str]:

@@ -13,6 +13,7 @@ import torch
 from cvr_plugins.contracts import Objective
 from cvr_plugins.data import Feature, FunnelLog
 from cvr_plugins.data.tokens import TokenLists, token_list_series
+from cvr_plugins.recbole.context.fields import buckets
 from cvr_plugins.training.columns import PROPENSITY, fitted_propensities
 
 FIELD = "cvr:propensity"
@@ -20,10 +21,28 @@ FIELD = "cvr:propensity"
 
 
 def add_propensities(objective: Objective, dataset: Any, params: Mapping[str, Any]) -> str | None:
-    """Put the propensity of each row into a training part, as its field `FIELD`; None if the objective reads none.
+    """Put the propensity of each row into a training part, as its field `FIELD`, if the objective reads any.
 
-    dataset: the training part of a MethodDataset; params: options of the propensity model. Returns a remark on the
-    propensities. Raises DataError if the model cannot be fitted, ConfigError for values of its options.
+    Parameters
+    ----------
+    objective
+        Which says what it needs.
+    dataset
+        The training part of a MethodDataset.
+    params
+        Options of the propensity model.
+
+    Returns
+    -------
+    str or None
+        A remark on the propensities; None where there are none.
+
+    Raises
+    ------
+    DataError
+        If the model cannot be fitted.
+    ConfigError
+        For values of its options.
     """
     if PROPENSITY not in objective.needs:
         return None
@@ -77,9 +96,9 @@ def _columns(name: str, dataset: Any) -> list[tuple[str, Any, Any]]:
         offsets = np.concatenate([[0], np.cumsum(real.sum(axis=1), dtype=np.int64)])
         lists = TokenLists(values[real] - 1, offsets, [str(token) for token in dataset.field2id_token[name][1:]])
         return [(name, "token_seq", token_list_series(lists))]
-    if name in (dataset.config["discretization"] or {}):
-        buckets = values[:, 1].astype(np.int64)
-        return [(name, "token", _tokens(buckets + 1, np.arange(-1, buckets.max() + 1)))]
+    if name in buckets(dataset.config):
+        numbers = values[:, 1].astype(np.int64)
+        return [(name, "token", _tokens(numbers + 1, np.arange(-1, numbers.max() + 1)))]
     if kind == "float_seq":
         return [(f"{name}[{i}]", "float", column.astype(np.float64)) for i, column in enumerate(values.T)]
     return [(name, "float", values.astype(np.float64))]

@@ -110,7 +110,14 @@ HISTORY_METRICS = (
 def leave_out(scores: Tensor, row: Tensor, item: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return scores and targets of the rows whose target is not in their own history, with the history at -inf.
 
-    scores: `[B, n_items]`, not changed; row, item: the history, as pairs of a row and an item id; targets: ids `[B]`.
+    Parameters
+    ----------
+    scores
+        `[B, n_items]`, not changed.
+    row, item
+        The history, as pairs of a row and an item id.
+    targets
+        Ids `[B]`.
     """
     rest = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
     rest[row[item == targets[row]]] = False

@@ -25,9 +25,14 @@ MODEL = "model"
 
 
 class SessionMetric(AbstractMetric):
-    """A metric of `cvr_plugins.metrics.RankedSessions`. measure: its name there; at_k: whether it takes RecBole's topk.
+    """A metric of `cvr_plugins.metrics.RankedSessions`, rounded to `metric_decimal_place` as RecBole rounds its own.
 
-    Values are rounded to `metric_decimal_place`, as RecBole rounds its own.
+    Attributes
+    ----------
+    measure
+        Its name there.
+    at_k
+        Whether it takes RecBole's `topk`.
     """
 
     metric_type = EvaluatorType.RANKING
@@ -107,7 +112,11 @@ class AUC_Padded(SessionMetric):
     The figure that PARS's released program reports as AUC. It mostly measures how short sessions are: on sessions of
     14 events padded to 50, a random scorer gets 0.88. Hence it is reported only beside SessionAUC and the same figure
     of a random scorer, and no training can be steered by it.
-    Raises ConfigError if it is the valid_metric, or asked for without SessionAUC.
+
+    Raises
+    ------
+    ConfigError
+        If it is the valid_metric, or asked for without SessionAUC.
     """
 
     def __init__(self, config: Any) -> None:

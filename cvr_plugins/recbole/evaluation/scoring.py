@@ -24,13 +24,32 @@ _FOR_TRAINING = (MaskItemSequence, CropItemSequence, ReorderItemSequence)
 def candidate_scores(
     model: Any, part: SessionPart, dataset: Any, *, batch_size: int, device: torch.device, transform: Any = None
 ) -> NDArray[np.float32]:
-    """Return the model's score of each candidate, [N].
+    """Return the model's score of each candidate, `[N]`.
 
     Of a model with `score_items(interaction, item_ids [B, C]) -> [B, C]`, id 0 being no item, only the candidates are
     scored; of others the whole catalogue by `full_sort_predict`, at most `MOST_SCORES` scores at once, or, where a
-    model has none, the pairs of session and candidate by `predict`. transform: what RecBole's loader applies to its
-    batches; those that add randomly changed sequences for training alone are passed over.
-    batch_size: sessions at once. Raises ValueError if a score is not finite.
+    model has none, the pairs of session and candidate by `predict`.
+
+    Parameters
+    ----------
+    model
+        A RecBole model of sequences.
+    part
+        The sessions.
+    dataset
+        Of which they are a part.
+    batch_size
+        Sessions at once.
+    device
+        Where the model is.
+    transform
+        What RecBole's loader applies to its batches; those that add randomly changed sequences for training alone are
+        passed over.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite.
     """
     n_items = dataset.item_num
     own = getattr(model, "score_items", None)

@@ -21,7 +21,12 @@ from cvr_plugins.recbole.evaluation.names import purchase_field
 class SessionPart:
     """Sessions as they are evaluated: each one's last MAX_ITEM_LIST_LENGTH events, the last one included.
 
-    candidates: their distinct items; interaction: rows of sessions `[B]` -> what a model takes, without purchases.
+    Parameters
+    ----------
+    candidates
+        Their distinct items.
+    interaction
+        Rows of sessions `[B]` -> what a model takes, without purchases.
     """
 
     candidates: SessionCandidates
@@ -39,7 +44,20 @@ def session_part(dataset: Any, config: Any, metric: str) -> SessionPart:
     A data set with `sessions()` and `session_interaction(rows)`, such as `SessionDataset`, says itself what they are.
     Of RecBole's own SequentialDataset, whose rows are a prefix of a session and the item after it, the longest prefix
     of each session in the part and its next item are the session.
-    metric: what asks for it. Raises ConfigError without purchases, and for values of them other than 0 and 1.
+
+    Parameters
+    ----------
+    dataset
+        A built part.
+    config
+        RecBole's.
+    metric
+        What asks for it, for messages.
+
+    Raises
+    ------
+    ConfigError
+        Without purchases, and for values of them other than 0 and 1.
     """
     field = purchase_field(config)
     if hasattr(dataset, "sessions") and hasattr(dataset, "session_interaction"):

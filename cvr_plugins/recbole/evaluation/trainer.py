@@ -21,7 +21,11 @@ class SessionEvaluation:
 
     Training itself never meets a purchase through this class; a metric of sessions as valid_metric, however, chooses
     the epoch by the purchases of the validation part.
-    Raises ConfigError when made, for metrics that do not go with the configuration.
+
+    Raises
+    ------
+    ConfigError
+        When made, for metrics that do not go with the configuration.
     """
 
     config: Any

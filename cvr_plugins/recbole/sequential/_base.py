@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from recbole.config import Config
@@ -15,23 +16,28 @@ from recbole.trainer import Trainer
 from recbole.utils import InputType
 from torch import Tensor
 
+from cvr_plugins.assembly import options_of
 from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole.evaluation import RECBOLE_METRICS
 from cvr_plugins.recbole.sequential.dataset import AUGMENTATIONS, SessionDataset
 from cvr_plugins.recbole.sequential.trainer import SessionTrainer
 
-ENCODER_OPTIONS = (
-    "n_layers",
-    "n_heads",
-    "hidden_size",
-    "inner_size",
-    "hidden_dropout_prob",
-    "attn_dropout_prob",
-    "hidden_act",
-    "layer_norm_eps",
-    "initializer_range",
-    "input_norm",
+# Of every model: what is asked of its batches, its evaluation, and what RecBole would otherwise fill in.
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "length_buckets": None,
+        "detect_anomaly": False,
+        "PURCHASE_FIELD": "purchase",
+        "train_neg_sample_args": None,
+        "metrics": ["Hit", "NDCG", "MRR", "HitWithoutHistory", "NDCGWithoutHistory", "MRRWithoutHistory"],
+        "valid_metric": "NDCG@10",
+    }
 )
+
+
+def defaults_of(part: type) -> dict[str, Any]:
+    """Return the options of an encoder or a core and their defaults; `max_length` is RecBole's own key."""
+    return {name: option.default for name, option in options_of(part).items() if name != "max_length"}
 
 
 @cache
@@ -75,7 +81,7 @@ class SessionRecommender(SequentialRecommender):
         if isinstance(given, Mapping) and own:
             config.external_config_dict["eval_args"] = {**own, **given}
 
-    def options(self, config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+    def options(self, config: Config, names: Iterable[str]) -> dict[str, Any]:
         """Return the options of these names, the model's default where the configuration has none."""
         return {name: self.recbole_defaults[name] if config[name] is None else config[name] for name in names}
 

@@ -35,11 +35,22 @@ class SessionDataset(SequentialDataset):
     targets as with RecBole's own sequential models. Rows of the training part are the sessions; in the other parts the
     item list ends before the last event, which is the item to predict.
 
-    augmentation: "sessions" trains on a session's last MAX_ITEM_LIST_LENGTH events, one row per session; "prefixes" on
-    every prefix of two events or more, a row for each, as RecBole's own sequential models do.
-    PURCHASE_FIELD: column that is 1 for events of a bought item, 0 otherwise; the file need not have it. It is in no
-    `Interaction`, and so in no batch; `sessions()` hands it to evaluation. Columns other than those of session, item,
-    time and purchase play no part.
+    Parameters
+    ----------
+    config
+        RecBole's, with two keys of ours.
+
+        augmentation: "sessions" trains on a session's last MAX_ITEM_LIST_LENGTH events, one row per session; "prefixes"
+        on every prefix of two events or more, a row for each, as RecBole's own sequential models do.
+
+        PURCHASE_FIELD: column that is 1 for events of a bought item, 0 otherwise; the file need not have it. It is in
+        no `Interaction`, and so in no batch; `sessions()` hands it to evaluation. Columns other than those of session,
+        item, time and purchase play no part.
+
+    Raises
+    ------
+    ConfigError
+        For keys that it does not go with, and columns that are missing or hold something else.
     """
 
     log: EventLog

@@ -11,8 +11,16 @@ from torch import Tensor
 class Sessions(NamedTuple):
     """Sessions and their events in order of time.
 
-    session: RecBole's ids of the sessions, `[n]`; ptr: int64 `[n + 1]`, session u has the events `ptr[u]:ptr[u + 1]`;
-    item: item ids `[E]`, none of them 0; purchased: bool `[E]`, or None if no purchases were loaded.
+    Parameters
+    ----------
+    session
+        RecBole's ids of the sessions, `[n]`.
+    ptr
+        int64 `[n + 1]`; session u has the events `ptr[u]:ptr[u + 1]`.
+    item
+        Item ids `[E]`, none of them 0.
+    purchased
+        bool `[E]`, or None if no purchases were loaded.
     """
 
     session: Tensor
@@ -24,7 +32,12 @@ class Sessions(NamedTuple):
 class EventLog(NamedTuple):
     """The events of all sessions, one session after the other, each in order of time.
 
-    item: int32 `[E]`; purchased: bool `[E]`, or None if no purchases were loaded.
+    Parameters
+    ----------
+    item
+        int32 `[E]`.
+    purchased
+        bool `[E]`, or None if no purchases were loaded.
     """
 
     item: Tensor

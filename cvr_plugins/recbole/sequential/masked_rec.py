@@ -11,11 +11,11 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from cvr_plugins.recbole.compat.binding import bind
-from cvr_plugins.recbole.sequential._base import ENCODER_OPTIONS, SessionRecommender, losses
+from cvr_plugins.recbole.sequential._base import DEFAULTS, SessionRecommender, defaults_of, losses
 from cvr_plugins.recbole.sequential.dataset import SessionDataset
 from cvr_plugins.sequential import MaskedItemCore, SessionEncoder
 
-CORE_OPTIONS = ("mask_ratio", "ft_ratio", "tie_mlm", "mlm_transform", "chunk_size")
+ENCODER, CORE = defaults_of(SessionEncoder), defaults_of(MaskedItemCore)
 
 
 class MaskedRec(SessionRecommender):
@@ -24,56 +24,60 @@ class MaskedRec(SessionRecommender):
     Takes RecBole's BERT4Rec options by their names, with its defaults, and its protocol (the last two events of every
     user held out). Masks are drawn for a whole batch at once, on the device, and in training alone.
 
+    Parameters
+    ----------
     hidden_size, n_layers, n_heads, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act, layer_norm_eps,
-        initializer_range, input_norm: of the encoder, see `cvr_plugins.sequential.SessionEncoder`.
-    mask_ratio: probability that an event is masked.
-    ft_ratio: probability that a sequence has its last event masked instead and nothing else, as prediction asks for it.
+    initializer_range, input_norm
+        Of the encoder, see `cvr_plugins.sequential.SessionEncoder`.
+    mask_ratio
+        Probability that an event is masked.
+    ft_ratio
+        Probability that a sequence has its last event masked instead and nothing else, as prediction asks for it.
         RecBole's BERT4Rec draws once for a whole batch.
-    tie_mlm: items are scored by the item embedding instead of a table of their own.
-    mlm_transform: a dense layer, GELU and LayerNorm before those scores.
-    chunk_size: items in a chunk of the catalogue softmax; None chooses. Memory, not results, depends on it.
-    augmentation: prefixes (a row for every prefix of a sequence, as RecBole's sequential models have) or sessions (one
-        row per sequence, its last MAX_ITEM_LIST_LENGTH events: far shorter epochs).
-    length_buckets, detect_anomaly: see `SessionTrainer`.
-    MAX_ITEM_LIST_LENGTH: L, events of a sequence at most, `[MASK]` included; the last ones count.
+    tie_mlm
+        Items are scored by the item embedding instead of a table of their own.
+    mlm_transform
+        A dense layer, GELU and LayerNorm before those scores.
+    chunk_size
+        Items in a chunk of the catalogue softmax; None chooses. Memory, not results, depends on it.
+    augmentation
+        `prefixes` (a row for every prefix of a sequence, as RecBole's sequential models have) or `sessions` (one row
+        per sequence, its last MAX_ITEM_LIST_LENGTH events: far shorter epochs).
+    length_buckets, detect_anomaly
+        See `SessionTrainer`.
+    MAX_ITEM_LIST_LENGTH
+        L, events of a sequence at most, `[MASK]` included; the last ones count.
 
+    Notes
+    -----
+    The parameters are keys of RecBole's configuration.
+
+    References
+    ----------
     Sun et al.: BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer, CIKM
     2019.
     """
 
     recbole_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
+            **DEFAULTS,
+            **ENCODER,
+            **CORE,
             "hidden_size": 64,
-            "n_layers": 2,
             "n_heads": 2,
             "inner_size": 256,
             "hidden_dropout_prob": 0.2,
             "attn_dropout_prob": 0.2,
-            "hidden_act": "gelu",
-            "layer_norm_eps": 1e-12,
-            "initializer_range": 0.02,
-            "input_norm": True,
-            "mask_ratio": 0.2,
-            "ft_ratio": 0.5,
-            "tie_mlm": True,
-            "mlm_transform": True,
-            "chunk_size": None,
             "augmentation": "prefixes",
-            "length_buckets": None,
-            "detect_anomaly": False,
-            "PURCHASE_FIELD": "purchase",
-            "train_neg_sample_args": None,
             "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
-            "metrics": ["Hit", "NDCG", "MRR", "HitWithoutHistory", "NDCGWithoutHistory", "MRRWithoutHistory"],
-            "valid_metric": "NDCG@10",
         }
     )
 
     def build_core(self, config: Config, dataset: SessionDataset) -> MaskedItemCore:
         """Return the core."""
-        options = self.options(config, ENCODER_OPTIONS)
+        options = self.options(config, ENCODER)
         encoder = SessionEncoder(self.n_items, max_length=self.max_seq_length, **options)
-        return MaskedItemCore(encoder, **self.options(config, CORE_OPTIONS))
+        return MaskedItemCore(encoder, **self.options(config, CORE))
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Return the loss, a tuple of one term named `mlm`."""

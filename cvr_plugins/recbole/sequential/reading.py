@@ -33,8 +33,12 @@ def read_events(path: str, fields: Mapping[str, FeatureType], separator: str, en
     """Return the fields, all of them token or float, as RecBole reads them.
 
     RecBole lets pandas read with its Python engine, which holds every cell as an object of its own: gigabytes for some
-    million events. This is the same reader with the engine in C. Raises DataError for a cell that is not a number
-    where one should be.
+    million events. This is the same reader with the engine in C.
+
+    Raises
+    ------
+    DataError
+        For a cell that is not a number where one should be.
     """
     heads = {f"{name}:{kind.value}": name for name, kind in fields.items()}
     types: dict[str, Any] = {

@@ -22,14 +22,28 @@ from cvr_plugins.training.optimisers import learner_class, make_optimizer
 class SessionTrainer(SessionEvaluation, SafeCheckpoints, Trainer):
     """RecBole's trainer for PARS and MaskedRec.
 
-    learner: adam, adamw (both with torch's fused kernel), sgd, adagrad or rmsprop; RecBole takes any other for adam.
-    learning_rate, weight_decay, clip_grad_norm (as `{max_norm: 1.0}`), epochs, eval_step, stopping_step: RecBole's.
-    length_buckets: None draws batches from all sessions. A number draws them from sessions of about equal length, found
-    among as many batches as it says: `window` of `LengthBucketSampler`. The order of an epoch then depends on `seed`
-    and the number of the epoch alone.
-    detect_anomaly: check every gradient for NaN, as `torch.autograd.set_detect_anomaly` does, and name the operation.
+    Parameters
+    ----------
+    config
+        RecBole's, of whose keys these are read here.
 
-    Raises ConfigError for an option out of range.
+        learner: adam, adamw (both with torch's fused kernel), sgd, adagrad or rmsprop; RecBole takes any other for
+        adam. learning_rate, weight_decay, clip_grad_norm (as `{max_norm: 1.0}`), epochs, eval_step, stopping_step:
+        RecBole's.
+
+        length_buckets: None draws batches from all sessions. A number draws them from sessions of about equal length,
+        found among as many batches as it says: `window` of `LengthBucketSampler`. The order of an epoch then depends on
+        `seed` and the number of the epoch alone.
+
+        detect_anomaly: check every gradient for NaN, as `torch.autograd.set_detect_anomaly` does, and name the
+        operation.
+    model
+        A PARS or MaskedRec.
+
+    Raises
+    ------
+    ConfigError
+        For an option out of range.
     """
 
     def __init__(self, config: Config, model: Any) -> None:
