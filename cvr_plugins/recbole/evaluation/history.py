@@ -61,49 +61,13 @@ class WithoutHistory(TopkMetric):
         return {**with_history, **renamed, **count}
 
 
-class HitWithoutHistory(WithoutHistory):
-    """Hit without history."""
-
-    of = Hit
-
-
-class NDCGWithoutHistory(WithoutHistory):
-    """NDCG without history."""
-
-    of = NDCG
-
-
-class MRRWithoutHistory(WithoutHistory):
-    """MRR without history."""
-
-    of = MRR
-
-
-class MAPWithoutHistory(WithoutHistory):
-    """MAP without history."""
-
-    of = MAP
-
-
-class RecallWithoutHistory(WithoutHistory):
-    """Recall without history."""
-
-    of = Recall
-
-
-class PrecisionWithoutHistory(WithoutHistory):
-    """Precision without history."""
-
-    of = Precision
-
-
-HISTORY_METRICS = (
-    HitWithoutHistory,
-    NDCGWithoutHistory,
-    MRRWithoutHistory,
-    MAPWithoutHistory,
-    RecallWithoutHistory,
-    PrecisionWithoutHistory,
+HISTORY_METRICS: tuple[type[WithoutHistory], ...] = tuple(
+    type(
+        f"{metric.__name__}WithoutHistory",
+        (WithoutHistory,),
+        {"of": metric, "__module__": __name__, "__doc__": f"{metric.__name__} without history."},
+    )
+    for metric in (Hit, NDCG, MRR, MAP, Recall, Precision)
 )
 
 
