@@ -152,6 +152,7 @@ class Loop(Stepper):
         self._whose, self._device = (name, plugin), device
         self.schedulers, self._interval = list(schedulers), interval
         self.judged = False
+        self.sums: EpochSums | None = None
 
     def check_validated(self, validated: bool) -> None:
         """Raise ConfigError for a scheduler that follows the validation metric where nothing is validated."""
@@ -186,6 +187,7 @@ class Loop(Stepper):
         """
         self.model.train()
         sums = EpochSums(self.model, name=self.name, epoch=epoch, device=self._device)
+        self.sums = sums
         if begun is not None:
             sums.take_up(begun)
         start = sums.batches

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.trainer import Trainer
 from scipy import sparse
 
-from cvr_plugins.config import refuse_processes
+from cvr_plugins.config import KEYS, refuse_processes
+from cvr_plugins.options import check_number
+from cvr_plugins.training import interrupts
 from cvr_plugins.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -51,6 +57,9 @@ class SafeCheckpoints:
     `resume_checkpoint("NAME.pth")` takes the newer of the two; training then ends as if it had never been interrupted,
     to the bit. `fit` removes `NAME.last.pth` when it ends, unless `keep_last` is set.
 
+    Within an epoch that one is written every `checkpoint_minutes`, too, where the trainer's epoch is RecBole's own, or
+    where the trainer says by `divides` and `epoch_state` that its epoch can be left between two batches.
+
     A trainer with a state of its own returns it from `extra_state` and takes it back in `load_extra_state`; one whose
     model changes its parameters overrides `load_weights`.
 
@@ -58,6 +67,7 @@ class SafeCheckpoints:
     """
 
     keep_last = False
+    divides = False
     on_epoch: Callable[[EpochRecord], None] | None = None
 
     config: Any
@@ -78,6 +88,15 @@ class SafeCheckpoints:
         self._random: Mapping[str, Any] | None = None
         self._saved_epoch: int | None = None
         self._keeps = False
+        minutes = (
+            KEYS["checkpoint_minutes"].default if config["checkpoint_minutes"] is None else config["checkpoint_minutes"]
+        )
+        self._seconds = 60 * check_number("checkpoint_minutes", minutes, low=0, open_low=True)
+        self._written = time.monotonic()
+        self._within: Mapping[str, Any] | None = None
+        self._loss: Any = None
+        self._unvalidated: dict[str, Any] | None = None
+        self._drawn: dict[str, Any] | None = None
         super().__init__(config, model)  # type: ignore[call-arg]
 
     def extra_state(self) -> dict[str, Any]:
@@ -86,6 +105,14 @@ class SafeCheckpoints:
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `extra_state` returned; called when training is resumed."""
+
+    def epoch_state(self) -> Any:
+        """Return what an epoch goes on from beside the model and the optimisers, after some of its batches."""
+        return self._loss
+
+    def load_epoch_state(self, state: Any) -> None:
+        """Take back what `epoch_state` returned; called when an epoch is taken up."""
+        self._loss = state
 
     def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
         """Give the model the weights of a checkpoint; called when training is resumed and before an evaluation."""
@@ -106,7 +133,8 @@ class SafeCheckpoints:
             self._random = None
         if self._nothing_left():
             return self.best_valid_score, self.best_valid_result
-        result = super().fit(train_data, valid_data, *args, **options)  # type: ignore[misc]
+        with interrupts.waiting() if self._keeps else nullcontext():
+            result = super().fit(train_data, valid_data, *args, **options)  # type: ignore[misc]
         if self._keeps:
             if self.keep_last:
                 self._save_last()
@@ -135,7 +163,7 @@ class SafeCheckpoints:
         self.saved_model_file = str(both_of(file)[0])
         found = [path for path in dict.fromkeys((self.saved_model_file, self.last_model_file)) if os.path.exists(path)]
         read = {path: self._checked(path, load_checkpoint(path, framework=FRAMEWORK)) for path in found or [file]}
-        path = max(read, key=lambda each: read[each].get("epoch", -1))
+        path = max(read, key=lambda each: _position(read[each]))
         checkpoint = read[path]
         if "training" not in checkpoint:
             raise CheckpointError(f"{path} holds weights and no training state; training cannot go on from it.")
@@ -166,21 +194,107 @@ class SafeCheckpoints:
             stateful[name].load_state_dict(state)
         self.load_extra_state(training["extra_state"])
         self._random = training["random"]
+        self._within = training["within"] and {**training["within"], "random": training["random"]}
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **options: Any) -> Any:
         # What is true now, before an epoch, is all that the epochs before it have left.
         if self._keeps and epoch_idx > 0 and self._saved_epoch != epoch_idx - 1:
             self._save_last()
-        self._valid_result = None
-        loss = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
-        total = sum(loss) if isinstance(loss, tuple) else loss
-        self.history.records.append(self.record(epoch_idx, None if total is None else float(total)))
+        if self._keeps and interrupts.asked():
+            raise KeyboardInterrupt
+        self._valid_result, self._loss = None, None
+        within, self._within = self._within, None
+        if within is not None and within["trained"] is not None:
+            loss, record = within["trained"]["loss"], EpochRecord(**within["trained"]["record"])
+            set_random_state(within["random"], self._generators())
+        else:
+            if self._keeps and self._divisible:
+                loss = self._divided_epoch(within, train_data, epoch_idx, *args, **options)
+            else:
+                loss = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
+            total = sum(loss) if isinstance(loss, tuple) else loss
+            record = self.record(epoch_idx, None if total is None else float(total))
+        self.history.records.append(record)
+        self._unvalidated = {"loss": loss, "record": asdict(record)}
+        self._drawn = random_state(self._generators())
         if self.on_epoch is not None and not self._validates(epoch_idx):
             self.on_epoch(self.history.records[-1])
         return loss
 
+    @property
+    def _divisible(self) -> bool:
+        if self.divides:
+            return True
+        kinds = type(self).__mro__
+        behind = kinds[kinds.index(SafeCheckpoints) + 1 :]
+        return next(kind for kind in behind if "_train_epoch" in vars(kind)) is Trainer and Trainer in behind[:2]
+
+    def _divided_epoch(
+        self, within: Mapping[str, Any] | None, train_data: Any, epoch: int, *args: Any, **options: Any
+    ) -> Any:
+        """Train an epoch, or the rest of it, that can be left between two batches."""
+        start = random_state(self._generators())
+        done = 0
+        if within is not None:
+            start, done = within["start"], within["batches"]
+            set_random_state(start, self._generators())
+            self.load_epoch_state(within["state"])
+
+        def at(number: int) -> None:
+            if number == done:
+                if within is not None:
+                    # The batches before were drawn again, and this one with the numbers that were drawn for it then.
+                    set_random_state(within["random"], self._generators())
+                return
+            stops = interrupts.asked()
+            if stops or time.monotonic() - self._written >= self._seconds:
+                self._save_within(epoch, start=start, batches=number, state=self.epoch_state())
+            if stops:
+                raise KeyboardInterrupt
+
+        whole = self.model.calculate_loss
+
+        def counted(interaction: Any) -> Any:
+            losses = whole(interaction)
+            values = tuple(each.item() for each in losses) if isinstance(losses, tuple) else losses.item()
+            if self._loss is None:
+                self._loss = values
+            elif isinstance(values, tuple):
+                self._loss = tuple(map(sum, zip(self._loss, values, strict=True)))
+            else:
+                self._loss += values
+            return losses
+
+        if not self.divides:
+            # RecBole's own sum begins with the first batch that it is given.
+            options["loss_func"] = counted
+        loss = super()._train_epoch(_Divided(train_data, done, at), epoch, *args, **options)  # type: ignore[misc]
+        return loss if self.divides else self._loss
+
+    def _save_within(self, epoch: int, *, random: Mapping[str, Any] | None = None, **within: Any) -> None:
+        file, valid = Path(self.last_model_file), self.best_valid_result
+        self._write(file, epoch - 1, best_valid_result=valid, within={"trained": None, **within}, random=random)
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        self._leave_validation()
+        return super()._neg_sample_batch_eval(batched_data)  # type: ignore[misc]
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        self._leave_validation()
+        return super()._full_sort_batch_eval(batched_data)  # type: ignore[misc]
+
+    def _leave_validation(self) -> None:
+        if self._keeps and interrupts.asked():
+            records = self.history.records
+            if self._unvalidated is not None:
+                last = records.pop()
+                self._save_within(last.epoch, batches=0, trained=self._unvalidated, random=self._drawn)
+                records.append(last)
+            raise KeyboardInterrupt
+
     def _valid_epoch(self, *args: Any, **options: Any) -> Any:
         score, result = super()._valid_epoch(*args, **options)  # type: ignore[misc]
+        self._unvalidated = None
         if self.history.records:
             record, best = self.history.records[-1], self.best_valid_score
             self._valid_result = storable(dict(result))
@@ -223,7 +337,15 @@ class SafeCheckpoints:
             last = self.history.records[-1].epoch
             self._write(Path(self.last_model_file), last, best_valid_result=self.best_valid_result)
 
-    def _write(self, path: Path, epoch: int, *, best_valid_result: Any) -> None:
+    def _write(
+        self,
+        path: Path,
+        epoch: int,
+        *,
+        best_valid_result: Any,
+        within: Mapping[str, Any] | None = None,
+        random: Mapping[str, Any] | None = None,
+    ) -> None:
         stateful, aliases = self._stateful()
         training = {
             "cur_step": self.cur_step,
@@ -233,7 +355,8 @@ class SafeCheckpoints:
             "train_loss_dict": getattr(self, "train_loss_dict", {}),
             "stateful": {name: each.state_dict() for name, each in stateful.items()},
             "aliases": aliases,
-            "random": random_state(self._generators()),
+            "random": random or random_state(self._generators()),
+            "within": within,
             "extra_state": self.extra_state(),
         }
         content = {
@@ -244,6 +367,7 @@ class SafeCheckpoints:
             "training": training,
         }
         save_checkpoint(path, content)
+        self._written = time.monotonic()
 
     def _generators(self) -> dict[str, Any]:
         return {name: getattr(loader, "generator", None) for name, loader in self._loaders.items()}
@@ -271,6 +395,32 @@ class SafeCheckpoints:
         # RecBole would overwrite the best epoch's weights with the last one's.
         ended = self.start_epoch >= self.epochs or self.cur_step > self.stopping_step  # type: ignore[attr-defined]
         return self.start_epoch > 0 and ended
+
+
+class _Divided:
+    """A training loader that says of each batch, before it is given, which one it is, and leaves out the first ones."""
+
+    def __init__(self, loader: Any, done: int, at: Callable[[int], None]) -> None:
+        self._loader, self._done, self._at = loader, done, at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, batch in enumerate(self._loader):
+            if number >= self._done:
+                self._at(number)
+                yield batch
+
+
+def _position(checkpoint: Mapping[str, Any]) -> tuple[int, float]:
+    """How far a training was: the last epoch that ended, and the batches of the next one."""
+    within = (checkpoint.get("training") or {}).get("within")
+    ahead = -1 if within is None else math.inf if within["trained"] is not None else within["batches"]
+    return checkpoint.get("epoch", -1), ahead
 
 
 def load_weights(model: Any, checkpoint: Mapping[str, Any]) -> None:

@@ -24,7 +24,15 @@ _SHARED = (
     *("inputs", "propensity_params", "embedding_size", "embedding_std", "dense", "scheduler", "scheduler_params"),
 )
 """Keys that mean here what they mean on the torch-rechub side."""
-_TRAINING = ("epochs", "stopping_step", "learning_rate", "weight_decay", "train_batch_size", "eval_batch_size")
+_TRAINING = (
+    "epochs",
+    "stopping_step",
+    "learning_rate",
+    "weight_decay",
+    "train_batch_size",
+    "eval_batch_size",
+    "checkpoint_minutes",
+)
 
 DEFAULTS: Mapping[str, Any] = {
     **{key: KEYS[key].default for key in (*_SHARED, *_TRAINING)},
@@ -46,7 +54,6 @@ _RECHUB_ONLY = {
     "max_sequence_length": "RecBole's seq_len, {field: length}, does that",
     "min_count": "RecBole gives every token of the data an id",
     "non_click_fraction": "RecBole trains on all rows",
-    "checkpoint_minutes": "in RecBole a checkpoint is written after each epoch",
     "device": "RecBole's gpu_id and use_gpu do that",
 }
 # Set by RecBole itself or read by it without a default of its own.

@@ -42,6 +42,7 @@ class _Training(Trainer):
         self.best_valid_score = -math.inf if self.valid_metric_bigger else math.inf
         self.eval_collector = MethodCollector(config, model.score)
         self._trained = Trained({}, {}, {}, 0.0)
+        self._begun: Mapping[str, Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         if kwargs:
@@ -91,11 +92,13 @@ class _Training(Trainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> float:
-        if epoch_idx > 0:
+        begun = self._begun
+        if epoch_idx > 0 and begun is None:
             # Not at the epoch's end: what was validated and saved is the model before its parameters are replaced.
             self.loop.end_epoch(epoch_idx - 1, self.history.records[-1].value)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        self._trained = self.loop.train_epoch(self._labelled(train_data, epoch_idx, show_progress), epoch_idx)
+        labelled, self._begun = self._labelled(train_data, epoch_idx, show_progress), None
+        self._trained = self.loop.train_epoch(labelled, epoch_idx, begun=begun)
         self._log(epoch_idx)
         return self._trained.loss
 
@@ -201,6 +204,17 @@ class MethodTrainer(SafeCheckpoints, _Training):
     def __init__(self, config: Any, model: Any) -> None:
         self._best: tuple[str, Snapshot] | None = None
         super().__init__(config, model)
+
+    divides = True
+
+    def epoch_state(self) -> dict[str, Any]:
+        """Return the sums of the epoch's batches so far."""
+        assert self.loop.sums is not None
+        return self.loop.sums.state()
+
+    def load_epoch_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `epoch_state` returned."""
+        self._begun = state
 
     def extra_state(self) -> dict[str, Any]:
         """Return the training's state beyond what RecBole saves itself: the first phase's optimiser is among that."""

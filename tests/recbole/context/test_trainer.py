@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
 
@@ -181,21 +182,21 @@ def test_a_resumed_training_ends_as_one_that_was_not_interrupted(method, options
     whole = prepare(models.model_class(method), **keys)
     whole.trainer.fit(whole.train, whole.valid)
 
-    first = prepare(models.model_class(method), **keys)
-    train_epoch = first.trainer._train_epoch
+    first = prepare(models.model_class(method), **keys, checkpoint_minutes=1e-9)
+    train_batch, batches = first.trainer.loop.train_batch, itertools.count()
 
-    def stops(data, epoch, *args, **options):
-        if epoch == 2:
-            first.trainer._save_last()
+    def stops(*batch):
+        if next(batches) == 2 * len(first.train) + 2:
             raise KeyboardInterrupt
-        return train_epoch(data, epoch, *args, **options)
+        return train_batch(*batch)
 
-    first.trainer._train_epoch = stops
+    first.trainer.loop.train_batch = stops
     with pytest.raises(KeyboardInterrupt):
         first.trainer.fit(first.train, first.valid)
 
     second = prepare(models.model_class(method), **keys)
     second.trainer.resume_checkpoint(first.trainer.saved_model_file)
+    assert second.trainer._within["batches"] == 2
     second.trainer.fit(second.train, second.valid)
     assert second.trainer.history == whole.trainer.history
     rates = [record.learning_rate for record in second.trainer.history.records]
