@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
+import signal
 import subprocess
 import sys
 import warnings
@@ -25,6 +27,7 @@ from cvr_plugins.config import ConfigError, load_yaml
 from cvr_plugins.files import TargetError
 from cvr_plugins.recbole import Config, load_checkpoint, load_data_and_model, run, run_recbole
 from cvr_plugins.recbole.running.training import trainer_class
+from cvr_plugins.training import interrupts
 from cvr_plugins.training.run_folder import RunFolder, RunFolderError
 from cvr_plugins.training.step import TrainingError
 
@@ -185,7 +188,8 @@ def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(re
         RunFolder.open(tmp_path / "run.unfinished")
 
 
-def test_ctrl_c_keeps_the_best_weights_and_the_run_goes_on_from_there(brief, tmp_path):
+@pytest.mark.parametrize("number", [None, signal.SIGTERM], ids=["at once", "a signal that waits"])
+def test_an_interrupt_keeps_the_best_weights_and_the_run_goes_on_from_there(number, brief, tmp_path):
     brief["epochs"], at = 5, 2
     whole = run("BPR", config_dict=brief, out="whole")
     step, steps = torch.optim.Adam.step, []
@@ -195,24 +199,33 @@ def test_ctrl_c_keeps_the_best_weights_and_the_run_goes_on_from_there(brief, tmp
 
             def stop(*args, **options):
                 torch.optim.Adam.step = step
-                raise KeyboardInterrupt
+                if number is None:
+                    raise KeyboardInterrupt
+                os.kill(os.getpid(), number)
+                return step(*args, **options)
 
             torch.optim.Adam.step = stop
             steps.append(record)
 
     try:
-        cut = run("BPR", config_dict=brief, out="cut", on_epoch=interrupt)
+        with interrupts.handled():
+            cut = run("BPR", config_dict=brief, out="cut", on_epoch=interrupt)
     finally:
         torch.optim.Adam.step = step
     assert (cut.stopped, len(cut.history.records)) == ("interrupted", at + 1)
     assert json.loads((tmp_path / "cut" / "history.json").read_text())["stopped"] == "interrupted"
     assert cut.test_result is not None
-    resumed = run(resume="cut", out="resumed")
+    left = load_checkpoint(tmp_path / "cut" / "checkpoint.last.pth")["training"]["within"]
+    assert left is None if number is None else left["batches"] == 1
+    resumed = run(resume="cut", out="resumed" if number is None else None)
+    name = resumed.folder.name
+    assert name == ("resumed" if number is None else "cut")
     assert dict(resumed) == dict(whole)
     assert resumed.history.records == whole.history.records
-    states = [load_checkpoint(tmp_path / name / "checkpoint.pth") for name in ("whole", "resumed")]
+    states = [load_checkpoint(tmp_path / name / "checkpoint.pth") for name in ("whole", name)]
     assert all(torch.equal(value, states[1]["state_dict"][key]) for key, value in states[0]["state_dict"].items())
-    assert load_yaml(tmp_path / "cut" / "config.yaml") == load_yaml(tmp_path / "resumed" / "config.yaml")
+    assert load_yaml(tmp_path / "cut" / "config.yaml") == load_yaml(tmp_path / name / "config.yaml")
+    assert json.loads((tmp_path / name / "history.json").read_text())["stopped"] == "all epochs"
 
 
 def test_ctrl_c_before_the_first_epoch_is_validated_leaves_nothing(brief, tmp_path, monkeypatch):
