@@ -98,8 +98,18 @@ class SessionEncoder(nn.Module):
     def forward(self, sequences: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Return hidden states `[B, W, H]` of item ids `[B, W]`, padded by 0; at padding they mean nothing.
 
-        wanted: bool `[B, W]`; the states there alone are returned, `[M, H]` in the order of `wanted.nonzero()`, and the
-        last layer computes no others. Raises ValueError where W is more than `max_length`.
+        Parameters
+        ----------
+        sequences
+            Item ids `[B, W]`.
+        wanted
+            bool `[B, W]`; the states there alone are returned, `[M, H]` in the order of `wanted.nonzero()`, and the
+            last layer computes no others.
+
+        Raises
+        ------
+        ValueError
+            Where W is more than `max_length`.
         """
         if sequences.shape[1] > self.max_length:
             raise ValueError(

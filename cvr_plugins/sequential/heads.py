@@ -56,7 +56,16 @@ class MaskedItemHead(nn.Module):
     ) -> Tensor:
         """Return the cross-entropy at each masked position, `[M]`; see `masked_item_loss`.
 
-        hidden: `[M, H]` at the masked positions; targets: the items there, `[M]`.
+        Parameters
+        ----------
+        hidden
+            `[M, H]` at the masked positions.
+        targets
+            The items there, `[M]`.
+        encoder
+            Whose table is read if the head is tied.
+        chunk_size
+            See `catalogue_logsumexp`.
         """
         table, n_items = self._table(encoder), encoder.n_items
         states = self.transform(hidden)

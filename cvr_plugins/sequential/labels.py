@@ -20,8 +20,14 @@ _BLOCK = 1 << 17
 class Candidates(NamedTuple):
     """The candidate items of a batch of sessions, each `[B, C]`, C being the most that any of them has.
 
-    items: ids in ascending order, padded by 0 at the end; values: pseudo-labels, 0 at padding, each row summing to 1;
-    mask: True where there is a candidate.
+    Parameters
+    ----------
+    items
+        Ids in ascending order, padded by 0 at the end.
+    values
+        Pseudo-labels, 0 at padding, each row summing to 1.
+    mask
+        True where there is a candidate.
     """
 
     items: Tensor
@@ -145,7 +151,10 @@ class PseudoLabelStore(nn.Module):
     def gather(self, session_ids: Tensor) -> Candidates:
         """Return items and labels of the sessions `[B]`.
 
-        Raises ValueError for an id outside 0 .. n - 1, or of a session that has no labels.
+        Raises
+        ------
+        ValueError
+            For an id outside 0 .. n - 1, or of a session that has no labels.
         """
         places, mask = self._places(session_ids)
         items = torch.where(mask, self.item[places], PADDING).long()

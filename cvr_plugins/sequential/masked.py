@@ -74,9 +74,19 @@ class MaskedItemCore(nn.Module):
     def step(self, sequences: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the loss of a batch under the name "mlm".
 
-        sequences: item ids `[B, W]`, padded by 0 in any column, of which the last `max_length` events count; generator:
-        what masks are drawn from. Raises ValueError for ids that are not in the catalogue. A batch of nothing but
-        sessions of one event has the loss 0: there is nothing to mask.
+        A batch of nothing but sessions of one event has the loss 0: there is nothing to mask.
+
+        Parameters
+        ----------
+        sequences
+            Item ids `[B, W]`, padded by 0 in any column, of which the last `max_length` events count.
+        generator
+            What masks are drawn from.
+
+        Raises
+        ------
+        ValueError
+            For ids that are not in the catalogue.
         """
         sessions = latest_events(checked_sessions(sequences, self.encoder.n_items), self.encoder.max_length)
         masked = mask_items(

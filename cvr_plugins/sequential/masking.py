@@ -14,8 +14,14 @@ from cvr_plugins.sequential.sessions import PADDING, latest_events
 class MaskedSessions(NamedTuple):
     """A batch of sessions with events hidden.
 
-    sequences: `[B, W]` with `[MASK]` in the place of each hidden event; masked: `[B, W]`, True there; targets: the
-    hidden items `[M]`, in the order of `masked.nonzero()`.
+    Parameters
+    ----------
+    sequences
+        `[B, W]` with `[MASK]` in the place of each hidden event.
+    masked
+        `[B, W]`, True there.
+    targets
+        The hidden items `[M]`, in the order of `masked.nonzero()`.
     """
 
     sequences: Tensor
@@ -96,8 +102,19 @@ def mask_last(sequences: Tensor, *, mask_id: int) -> MaskedSessions:
 def append_mask(sequences: Tensor, *, mask_id: int, max_length: int) -> Tensor:
     """Return the sessions `[B, W']` with `[MASK]` after their last event: the question what comes next.
 
-    sequences: item ids `[B, W]`, padded by 0 in any column; of a session that would be longer than `max_length`
-    (at least 2), the earliest events go. Left-aligned; W' is as wide as the longest session needs.
+    Parameters
+    ----------
+    sequences
+        Item ids `[B, W]`, padded by 0 in any column.
+    mask_id
+        The id of `[MASK]`.
+    max_length
+        Of a session that would be longer (at least 2), the earliest events go.
+
+    Returns
+    -------
+    Tensor
+        Left-aligned; W' is as wide as the longest session needs.
     """
     kept = latest_events(sequences, max_length - 1)
     extended = torch.cat([kept, torch.full_like(kept[:, :1], PADDING)], dim=1)

@@ -121,10 +121,21 @@ class PARSCore(nn.Module):
         """Return the loss terms of a batch, already weighted scalars to be summed, and update its pseudo-labels.
 
         "pll", and "mlm" unless `mlm_weight` is 0; their sum is L. To be called once per training batch.
-        session_ids: rows of the label store, `[B]`, each at most once; sequences: the sessions' item ids `[B, W]`,
-        padded by 0 in any column, of which the last `max_length` events count; generator: what masks are drawn from.
-        Raises ValueError for ids that are not in the store or not in the catalogue, and for a session with an event
-        that is not among its candidates, which means that ids and store do not belong together.
+
+        Parameters
+        ----------
+        session_ids
+            Rows of the label store, `[B]`, each at most once.
+        sequences
+            The sessions' item ids `[B, W]`, padded by 0 in any column, of which the last `max_length` events count.
+        generator
+            What masks are drawn from.
+
+        Raises
+        ------
+        ValueError
+            For ids that are not in the store or not in the catalogue, and for a session with an event that is not among
+            its candidates, which means that ids and store do not belong together.
         """
         sessions = self._sessions(sequences)
         if len(session_ids) != len(sessions):
@@ -177,8 +188,14 @@ class PARSCore(nn.Module):
     def top_items(self, sequences: Tensor, k: int, *, history: bool = True) -> Ranking:
         """Return the k best items of the catalogue, `[B, k]`, never holding the scores of all of them.
 
-        sequences: `[B, W]`; history: whether the session's own items may be among them. k is at most n_items - 1;
-        where fewer are left, id 0 and -inf fill the row.
+        Parameters
+        ----------
+        sequences
+            `[B, W]`.
+        k
+            At most n_items - 1; where fewer items are left, id 0 and -inf fill the row.
+        history
+            Whether the session's own items may be among them.
         """
         wanted = check_count("k", k)
         if wanted >= self.encoder.n_items:

@@ -12,9 +12,15 @@ def share_labels(store: PseudoLabelStore, session_ids: Tensor, values: Tensor) -
     """Put the labels that every process of torch.distributed has just updated into the stores of all.
 
     Called by all of them together, each with what its `PseudoLabelStore.update` returned; without several processes
-    nothing happens. session_ids: `[B]`; values: `[B, C]`, both as large as they happen to be. Of a session that two
-    processes had in their batches, as RecBole's samplers make it happen at the end of an epoch, all keep the labels of
-    the same one.
+    nothing happens. Of a session that two processes had in their batches, as RecBole's samplers make it happen at the
+    end of an epoch, all keep the labels of the same one.
+
+    Parameters
+    ----------
+    store
+        This process's.
+    session_ids, values
+        `[B]` and `[B, C]`, as large as they happen to be.
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() < 2:
         return

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.skipif(
@@ -15,29 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 SESSIONS, ITEMS, EVENTS = 417_370, 39_299, 15
 # What grows with the sessions is measured on a part of them.
-PART = 5
-
-WRITE = """
-import sys
-import numpy as np
-import pyarrow as pa
-from pyarrow import csv
-
-sessions, items, events, path = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-random = np.random.default_rng(0)
-item = random.integers(1, items + 1, sessions * events)
-item[:items] = np.arange(1, items + 1)
-columns = {
-    "session_id:token": np.arange(sessions).repeat(events),
-    "item_id:token": item,
-    "timestamp:float": 1_400_000_000 + np.arange(sessions * events),
-    "purchase:float": (random.random(sessions * events) < 0.05).astype(np.int8),
-}
-with open(path, "wb") as file:
-    file.write("\\t".join(columns).encode() + b"\\n")
-    options = csv.WriteOptions(include_header=False, delimiter="\\t", quoting_style="none")
-    csv.write_csv(pa.table(columns), file, options)
-"""
+PART = 10
 
 STEP = """
 import json, sys
@@ -77,18 +57,27 @@ print(json.dumps(dict(peaks=peaks, parts=parts, items=model.n_items, store=model
 """
 
 
-def run(script: str, *arguments: object, cwd: Path) -> str:
-    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=cwd)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def write(path: Path, sessions: int) -> None:
+    random = np.random.default_rng(0)
+    item = random.integers(1, ITEMS + 1, sessions * EVENTS)
+    item[:ITEMS] = np.arange(1, ITEMS + 1)
+    columns = {
+        "session_id:token": np.arange(sessions).repeat(EVENTS),
+        "item_id:token": item,
+        "timestamp:float": 1_400_000_000 + np.arange(sessions * EVENTS),
+        "purchase:float": (random.random(sessions * EVENTS) < 0.05).astype(np.int8),
+    }
+    pd.DataFrame(columns).to_csv(path, sep="\t", index=False)
 
 
 @pytest.mark.slow
 def test_yoochoose_is_read_and_trained_a_step_within_four_gigabytes(tmp_path):
     (tmp_path / "big").mkdir()
-    run(WRITE, SESSIONS // PART, ITEMS, EVENTS, tmp_path / "big" / "big.inter", cwd=tmp_path)
-    found = json.loads(run(STEP, tmp_path, cwd=tmp_path).splitlines()[-1])
+    write(tmp_path / "big" / "big.inter", SESSIONS // PART)
+    command = [sys.executable, "-W", "ignore", "-c", STEP, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
     assert sum(found["parts"]) == SESSIONS // PART
     assert found["items"] == ITEMS + 1
     assert PART * found["store"] * 2**20 < 100e6
