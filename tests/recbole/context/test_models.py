@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from recbole.utils import InputType, ModelType, get_model
 
 from cvr_plugins import plugins
@@ -119,19 +118,3 @@ def test_a_contested_name_belongs_to_nobody_and_the_qualified_one_always_works(p
         env={**os.environ, "PYTHONPATH": path},
     )
     assert done.stdout.split() == ["emca:Rival", *(f"builtin:{name}" for name in METHODS)], done.stderr
-
-
-def test_a_checkpoint_is_read_with_weights_only_and_gives_the_predictions_again(prepare, batch):
-    from cvr_plugins.recbole.compat.checkpoints import load_checkpoint
-
-    run = prepare(models.IdeFN, epochs=2)
-    run.trainer.fit(run.train, run.valid)
-    run.trainer.evaluate(run.valid)
-    checkpoint = load_checkpoint(run.trainer.saved_model_file)
-    assert checkpoint["config"]["model"] == "IdeFN"
-    fresh = models.IdeFN(run.config, run.train.dataset)
-    fresh.load_state_dict(checkpoint["state_dict"])
-    rows = batch(run.test)
-    for model in (run.model, fresh):
-        model.eval()
-    torch.testing.assert_close(fresh.predict(rows), run.model.predict(rows), rtol=0, atol=0)
