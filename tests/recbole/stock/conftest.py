@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import yaml
 
+# A third party's model with everything a class may carry, in a module that does not know this package.
 WHIM = """
 import torch
 from recbole.data.dataset import Dataset
 from recbole.evaluator.base_metric import TopkMetric
-from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.model.general_recommender import BPR
 from recbole.trainer import Trainer
-from recbole.utils import InputType
 
 class ItsDataset(Dataset):
     pass
@@ -32,45 +32,21 @@ class ItsTrainer(Trainer):
 
 class Oddness(TopkMetric):
     def calculate_metric(self, dataobject):
-        _, places = self.used_info(dataobject)
-        return self.topk_result("oddness", places.shape[1] - places.cumsum(axis=1))
+        places, _ = self.used_info(dataobject)
+        return self.topk_result("oddness", places.cumsum(axis=1))
 
-    def used_info(self, dataobject):
-        places, lengths = super().used_info(dataobject)
-        return lengths, places
-
-    def topk_result(self, name, value):
-        return {f"{name}@{k}": round(float(value[:, k - 1].mean()), self.decimal_place) for k in self.topk}
-
-class Whim(GeneralRecommender):
-    input_type = InputType.PAIRWISE
+class Whim(BPR):
     recbole_trainer, recbole_dataset, recbole_metrics = ItsTrainer, ItsDataset, (Oddness,)
     recbole_defaults = {
-        "width": 6, "topk": [2, 5], "metrics": ["Oddness", "Hit"], "valid_metric": "Hit@5", "learning_rate": 0.01
+        "embedding_size": 6, "topk": [2, 5], "metrics": ["Oddness", "Hit"], "valid_metric": "Hit@5",
+        "learning_rate": 0.01,
     }
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         assert isinstance(dataset, ItsDataset)
-        self.user = torch.nn.Embedding(self.n_users, config["width"])
-        self.item = torch.nn.Embedding(self.n_items, config["width"])
         self.register_buffer("trained_by", torch.zeros(1))
-
-    def forward(self, users, items):
-        return (self.user(users) * self.item(items)).sum(-1)
-
-    def calculate_loss(self, interaction):
-        users = interaction[self.USER_ID]
-        better = self(users, interaction[self.ITEM_ID]) - self(users, interaction[self.NEG_ITEM_ID])
-        return torch.nn.functional.softplus(-better).mean()
-
-    def predict(self, interaction):
-        return self(interaction[self.USER_ID], interaction[self.ITEM_ID])
-
-    def full_sort_predict(self, interaction):
-        return (self.user(interaction[self.USER_ID]) @ self.item.weight.T).view(-1)
 """
-"""A third party's model with everything a class may carry, in a module that does not know this package."""
 
 PLUGIN = """
 from cvr_plugins import hookimpl

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cvr_plugins.recbole.compat.messages import _version
+
 pytestmark = [pytest.mark.stock_recbole, pytest.mark.slow]
 
 LOADED = """
@@ -43,7 +45,7 @@ for name in names:
 say(trained_by=load_data_and_model(glob.glob("saved/Whim-*.pth")[0])[1].trained_by.item())
 say(bpr=run_recbole(model="BPR", config_file_list=["shop.yaml"])["test_result"])
 try:
-    tuning = HyperTuning(objective_function, params_dict={"choice": {"width": [4, 8]}},
+    tuning = HyperTuning(objective_function, params_dict={"choice": {"embedding_size": [4, 8]}},
                          fixed_config_file_list=["Whim.yaml", "Whim-named.yaml"], early_stop=10)
     tuning.run()
     say(tuning=sorted(tuning.params2result))
@@ -76,54 +78,33 @@ CARRIED = {
 }
 
 
-@pytest.fixture(scope="module")
-def trained(place, models):
-    """What RecBole's quick_start says of each model, by several spellings of its name, in one process."""
+def test_names_are_found_in_training_tuning_and_loading(place, models):
+    # One test, so that two workers do not both make the runs.
     for name, keys in models.items():
         place.config(name, **keys)
         place.config(f"{name}-named", model=name.upper())
     place.config("shop", **models["Whim"])
-    return place.said(LOADED.format(imports="import cvr_plugins") + TRAIN, *models)
-
-
-@pytest.fixture(scope="module")
-def fresh(place, models, trained):
-    """What it says where nothing of ours has been imported."""
-    return place.said(LOADED.format(imports="") + FRESH, *(vars(trained)[name]["file"] for name in models))
-
-
-@pytest.mark.parametrize("name", CARRIED)
-def test_models_are_found_by_name_in_training_tuning_and_loading(name, trained, fresh):
-    said = SimpleNamespace(**vars(trained)[name])
-    assert said.valid
-    assert said.test.keys() >= said.valid.keys()
-    assert said.by_file == said.test, "the same run"
-    assert said.tuned["model"] == name
-    assert said.tuned["test_result"].keys() == said.test.keys()
-    expected = {"fresh": False, "name": name, "classes": CARRIED[name], "test": said.test}
-    assert said.again == expected, "by the model's own spelling"
-    assert vars(fresh)[said.file] == {**expected, "fresh": True}
-
-
-def test_what_a_class_carries_is_used_and_a_class_is_as_good_as_its_name(trained):
+    trained = place.said(LOADED.format(imports="import cvr_plugins") + TRAIN, *models)
+    files = [vars(trained)[name]["file"] for name in models]
+    fresh = vars(place.said(LOADED.format(imports="") + FRESH, *files))
+    for name in models:
+        said = SimpleNamespace(**vars(trained)[name])
+        assert said.valid
+        assert said.test.keys() >= said.valid.keys()
+        assert said.by_file == said.test, "the same run"
+        assert said.tuned["model"] == name
+        assert said.tuned["test_result"].keys() == said.test.keys()
+        expected = {"fresh": False, "name": name, "classes": CARRIED[name], "test": said.test}
+        assert said.again == expected, "by the model's own spelling"
+        assert fresh[said.file] == {**expected, "fresh": True}
     assert set(trained.Whim["test"]) == {"oddness@2", "oddness@5", "hit@2", "hit@5"}, "metrics and topk are its own"
     assert trained.trained_by == 1.0
-    assert trained.by_class == trained.Whim["test"]
-
-
-def test_hyper_tuning_searches_or_says_what_it_needs(trained):
-    from cvr_plugins.recbole.compat.messages import _version
+    assert trained.by_class == trained.Whim["test"], "a class is as good as its name"
+    assert trained.bpr == fresh["bpr"], "RecBole's own models train as without us"
 
     if _version("hyperopt") == "0.2.5":
-        assert trained.tuning == ["width:4", "width:8"]
+        assert trained.tuning == ["embedding_size:4", "embedding_size:8"]
     else:
         assert "RecBole's HyperTuning does not run with" in trained.tuning
-
-
-def test_without_the_environment_variable_loading_says_what_to_do(trained):
     assert "set the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 if you trust the file" in trained.refused
     assert trained.alone
-
-
-def test_recboles_own_models_train_as_without_us(trained, fresh):
-    assert trained.bpr == fresh.bpr
