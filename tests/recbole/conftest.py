@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,50 @@ _plugins = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_plugins)
 
 distributions = _plugins.distributions
+
+# What takes long to import, and nothing of RecBole's or ours; then each line of its input is a script to run.
+FORKING = """
+import os, runpy, sys, traceback
+import pandas, scipy.sparse, sklearn, torch, torch.utils.tensorboard
+
+for script in map(str.strip, sys.stdin):
+    if os.fork() == 0:
+        for name, number in (("out", 1), ("err", 2)):
+            os.dup2(os.open(f"{script}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.path.insert(0, os.path.dirname(script))
+        sys.argv = [script]
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+    print("ended", flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def _forking():
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def fresh(_forking, tmp_path):
+    """Runs code where torch and pandas are imported and nothing of RecBole's or ours; returns what it printed."""
+
+    def run(code: str) -> SimpleNamespace:
+        script = tmp_path / "script.py"
+        script.write_text(textwrap.dedent(code))
+        print(script, file=_forking.stdin, flush=True)
+        assert _forking.stdout.readline() == "ended\n"
+        shown = (script.with_suffix(f".py.{name}").read_text() for name in ("out", "err"))
+        return SimpleNamespace(**dict(zip(("stdout", "stderr"), shown, strict=True)))
+
+    return run
 
 
 @pytest.fixture
