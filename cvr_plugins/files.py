@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -111,6 +111,30 @@ def check_new(path: Path) -> None:
     if taken:
         raise TargetError(f"{str(path)!r} exists already; remove it or name another place.")
     _check_parent(path)
+
+
+def check_apart(path: Path, read: Iterable[str | Path]) -> None:
+    """See that writing a file or a folder changes nothing that is read, whatever the paths are called.
+
+    Parameters
+    ----------
+    path
+        What is to be written.
+    read
+        Files, and folders of which all files are read, those added to them as well; what is not there is passed over.
+
+    Raises
+    ------
+    TargetError
+        If it is one of them, under this name or another one, or lies within one of the folders.
+    """
+    above = [place for place in Path(os.path.realpath(path)).parents if place.exists()]
+    for source in map(Path, filter(os.path.exists, read)):
+        if any(place.samefile(source) for place in above):
+            raise TargetError(f"{str(path)!r} lies within {str(source)!r}, which is read; name another place.")
+        files = source.rglob("*") if source.is_dir() else [source]
+        if path.exists() and any(each.exists() and path.samefile(each) for each in files):
+            raise TargetError(f"{str(path)!r} is read itself, being of {str(source)!r}; name another file.")
 
 
 def _check_parent(path: Path) -> None:

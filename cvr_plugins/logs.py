@@ -77,6 +77,26 @@ def load_log(config: Config) -> FunnelLog:
     return log
 
 
+def paths_read(config: Config) -> list[Path]:
+    """Return the files, or the folder of Parquet files, that `load_log` reads, of a registered one all it is given.
+
+    Parameters
+    ----------
+    config
+        As there.
+    """
+    from cvr_plugins.plugins import RegistryError, registry
+
+    name, data_path = config["dataset"], config["data_path"]
+    try:
+        registry().find("dataset", name)
+    except RegistryError:
+        found = _find(name, data_path)
+        return [] if found is None else [found, *map(found.with_suffix, (".user", ".item"))]
+    given = [] if data_path is None else [Path(data_path)]
+    return [file for place in given for file in (place, *place.rglob("*")) if file.is_file()]
+
+
 def _params(name: str, builder: Callable[..., FunnelLog], params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a registered data set; raise ConfigError for one that it does not take."""
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -28,6 +28,7 @@ from cvr_plugins.architectures.masked import KINDS, MODELS, Masked
 from cvr_plugins.architectures.partly_shared import PartlyShared, PartlySharedLinear, PartlySharedTable
 from cvr_plugins.contracts import Inputs, Objective, Outputs
 from cvr_plugins.data import RawLog
+from cvr_plugins.files import check_apart, whole_file
 from cvr_plugins.model import CVRModel
 from cvr_plugins.rechub import TensorLoader
 from cvr_plugins.rechub.trained import TrainedRun
@@ -374,6 +375,7 @@ def compact_run(run: str | Path, log: str | Path, out: str | Path) -> Compaction
     Compaction
         What the export left out.
     """
+    check_apart(Path(out), [log, *Path(run).glob("*")])
     trained = TrainedRun.load(run)
     raw = RawLog.open(log, trained.schema.features, encoding=trained.config["encoding"])
     _, features = next(raw.batches(EXAMPLE_ROWS, rows=False))
@@ -382,7 +384,8 @@ def compact_run(run: str | Path, log: str | Path, out: str | Path) -> Compaction
     made, found = compact(trained.model, example)
     rows = torch.export.Dim("rows", min=1)
     program = torch.export.export(made, (example,), dynamic_shapes=({name: {0: rows} for name in example},))
-    torch.export.save(program, out)
+    with whole_file(Path(out)) as aside:
+        torch.export.save(program, aside)
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvr_plugins.files import OutputError, TargetError, check_new, whole_file, whole_folder
+from cvr_plugins.files import OutputError, TargetError, check_apart, check_new, whole_file, whole_folder
 
 unprivileged = pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 
@@ -90,6 +90,33 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pat
         pass
     check_new(tmp_path / "deep" / "deeper" / "run")
     assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("log.csv", "log.csv"),
+        ("./folder/../log.csv", "log.csv"),
+        ("symbolic.csv", "log.csv"),
+        ("hard.csv", "log.csv"),
+        ("log.csv", "symbolic.csv"),
+        ("folder/new.csv", "folder"),
+        ("linked/deep/new.csv", "folder"),
+        ("hard-part.csv", "folder"),
+    ],
+)
+def test_nothing_that_is_read_is_written_to(written: str, read: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    for file, link in (("log.csv", "hard.csv"), ("folder/part.csv", "hard-part.csv")):
+        Path(file).write_text("x")
+        Path(link).hardlink_to(file)
+    Path("symbolic.csv").symlink_to("log.csv")
+    Path("linked").symlink_to("folder")
+    for path in (Path(written), tmp_path / written):
+        with pytest.raises(TargetError, match="is read"):
+            check_apart(path, ["none", read])
+    check_apart(Path("other.csv"), ["none", "folder", "log.csv"])
 
 
 @unprivileged

@@ -92,10 +92,11 @@ def _model(name: str) -> str | None:
 def configs(target: Path | None, as_json: bool) -> None:
     """List the configuration files of the package, or copy them out; 'run -c NAME -m METHOD' runs one."""
     from cvr_plugins.cli._output import echo_json
-    from cvr_plugins.files import whole_folder
+    from cvr_plugins.files import check_apart, whole_folder
 
     names = config_names()
     if target is not None:
+        check_apart(target, [configs_root()])
         with whole_folder(target) as aside:
             shutil.copytree(configs_root(), aside, dirs_exist_ok=True)
         click.echo(f"Copied {len(names)} files to {target}")

@@ -37,7 +37,8 @@ def export(dataset: str, out: Path, files: tuple[str, ...], part: str | None, pa
     from cvr_plugins.cli.configs import find_config
     from cvr_plugins.config import dump_yaml, load_yaml, parse_pairs, resolve
     from cvr_plugins.data import write_atomic, write_table
-    from cvr_plugins.logs import field_keys, load_log
+    from cvr_plugins.files import check_apart
+    from cvr_plugins.logs import field_keys, load_log, paths_read
 
     layers = [load_yaml(find_config(name)) for name in files]
     config = resolve(*layers, {"dataset": dataset}, parse_pairs(pairs), needs=("dataset",))
@@ -45,7 +46,9 @@ def export(dataset: str, out: Path, files: tuple[str, ...], part: str | None, pa
     notes = log.notes
     if part is not None:
         log = _part(log, part, config)
-    if out.suffix and not out.is_dir():
+    table = bool(out.suffix) and not out.is_dir()
+    check_apart(out if table else out / log.name, [*map(find_config, files), *paths_read(config)])
+    if table:
         written = write_table(log, out)
     else:
         folder, remarks = write_atomic(log, out)

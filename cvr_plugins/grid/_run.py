@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 
+from cvr_plugins.files import check_apart
 from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid._folder import GridFolder
 from cvr_plugins.grid._pool import Reply, Task, answers
@@ -76,6 +78,8 @@ def run_grid(
     ------
     GridError
         If `out` cannot be used for this grid (see `GridFolder`), or no process can start.
+    TargetError
+        If the table of results would be written over a data set.
 
     Notes
     -----
@@ -84,6 +88,7 @@ def run_grid(
     """
     check_count("jobs", jobs, most=MOST_THREADS, error=GridError)
     folder = GridFolder(Path(out))
+    check_apart(folder.table, {name for name in (cell.config["dataset"] for cell in grid.cells) if isfile(name)})
     with folder.locked(resume=resume):
         cells, notes = folder.start(grid, retry_failed=retry_failed)
         for note in notes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pyarrow as pa
 from cvr_plugins.data import DataError, FunnelLog, RawLog, Schema, TableWriter, read_table
 from cvr_plugins.data.errors import quoted
 from cvr_plugins.data.source import BATCH_ROWS, table_suffix
-from cvr_plugins.files import whole_file
+from cvr_plugins.files import check_apart, whole_file
 from cvr_plugins.metrics import DEFAULT_METRICS, Report, Scored
 from cvr_plugins.rechub.trained import TrainedRun
 from cvr_plugins.training.results import report_of
@@ -56,7 +55,7 @@ def predict(
     """
     out = Path(out)
     table_suffix(out)
-    _refuse_overlap(Path(log), out)
+    check_apart(out, [log, *Path(run_dir).glob("*")])
     run = TrainedRun.load(run_dir, device=device, verify=verify)
     raw = RawLog.open(log, run.schema.features, encoding=run.config["encoding"])
     added = pa.schema([(PREFIX + task, pa.float32()) for task in run.model.tasks])
@@ -117,15 +116,6 @@ def evaluate_run(
 def _scored(run: TrainedRun, scores: np.ndarray, labelled: FunnelLog) -> Scored:
     predictions = {task: scores[:, i] for i, task in enumerate(run.model.tasks)}
     return Scored(predictions=predictions, groups=labelled.user_codes(), **labelled.labels())
-
-
-def _refuse_overlap(log: Path, out: Path) -> None:
-    if not log.exists():
-        return
-    if out.exists() and os.path.samefile(out, log):
-        raise DataError(f"{str(out)!r} is the log itself; name another file for the predictions.")
-    if log.is_dir() and log.resolve() in out.resolve().parents:
-        raise DataError(f"{str(out)!r} lies within the log {str(log)!r} and would become part of it; name another.")
 
 
 def _labels_present(schema: Schema, present: list[str]) -> tuple[Schema, tuple[str, ...]]:

@@ -148,10 +148,13 @@ def test_an_exported_log_gives_the_same_run_with_the_keys_it_is_exported_with(ty
 
 def test_an_export_does_not_overwrite_a_folder_and_knows_its_formats(typed, shop, tmp_path):
     (tmp_path / "copy" / "shop").mkdir(parents=True)
+    (tmp_path / "link.parquet").hardlink_to(shutil.copyfile(shop.path, tmp_path / "shop.parquet"))
     for out, message in (
         ("copy", "'copy/shop' exists already"),
+        ("link.parquet", "'link.parquet' is read itself"),
         ("copy.xlsx", "Cannot tell the format of 'copy.xlsx'"),
     ):
-        code, _, err = typed("export", shop.path, out, "-c", shop.file)
+        # A data set's name may leave the suffix out.
+        code, _, err = typed("export", "shop", out, "-c", shop.file)
         assert code == 2
         assert message in err

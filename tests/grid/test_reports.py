@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
+from cvr_plugins.files import TargetError
 from cvr_plugins.grid import GridError
 from cvr_plugins.grid.reports import Layout, Request, Results, render, summary_table, write_report
 from cvr_plugins.grid.reports._statistics import difference_of, holm
@@ -248,6 +249,13 @@ def test_html_holds_tables_and_plots_and_needs_no_other_file(finished_grid):
         assert len(drawing.findall(".//{*}g[@id='axes_2']")) == 1, "a panel per method"
     assert "http" not in re.sub(r'src="data:[^"]*"', "", text)
     assert render(results, Request(), ["html"])["html"] == text
+
+
+@pytest.mark.parametrize("out", [".", "runs/new"])
+def test_a_report_is_not_written_over_what_it_reads(out, finished_copy):
+    (finished_copy / "report.md").hardlink_to(finished_copy / "results.csv")
+    with pytest.raises(TargetError, match="is read"):
+        write_report(finished_copy, Request(), ["md"], finished_copy / out)
 
 
 def test_html_without_matplotlib_says_what_to_install(finished_grid, tmp_path, monkeypatch):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
 from cvr_plugins.cli import main  # noqa: F401  the command line imports without the grid's processes
+from cvr_plugins.files import TargetError
 from cvr_plugins.grid import GridError, GridFolder, plan, run_grid
 from cvr_plugins.grid._rows import failed_row
 
@@ -132,3 +134,9 @@ def test_jobs_must_be_positive(source, tmp_path):
     with pytest.raises(GridError, match="jobs must be a whole number of at least 1"):
         run_grid(plan(source()), tmp_path / "out", jobs=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_is_not_taken_for_the_table_of_results(source, log_file, tmp_path):
+    log = shutil.copyfile(log_file, tmp_path / "results.csv")
+    with pytest.raises(TargetError, match="is read"):
+        run_grid(plan(source(dataset=str(log))), tmp_path, resume=True)

@@ -158,7 +158,7 @@ REFUSED = {
     "text for number": (lambda f: f.assign(price="much"), {}, DataError, "column 'price' .*cannot be read as double"),
     "out suffix": (lambda f: f, {"out": "out.xlsx"}, DataError, "Cannot tell the format of"),
     "out folder": (lambda f: f, {"out": "file/out.csv"}, TargetError, "file' is not a directory"),
-    "out is log": (lambda f: f, {"out": "log.parquet"}, DataError, "is the log itself; name another file"),
+    "out is log": (lambda f: f, {"out": "log.parquet"}, TargetError, "is read itself"),
     "no log": (lambda f: f, {"log": "none.csv"}, DataError, "There is no file"),
 }
 
@@ -208,7 +208,7 @@ def test_a_full_disk_is_said_on_one_line(shop_frame, shop_run, tmp_path, monkeyp
 def test_the_output_is_not_written_into_the_log(shop_frame, shop_run, tmp_path):
     (tmp_path / "log").mkdir()
     shop_frame(30, 3).to_parquet(tmp_path / "log" / "part-0.parquet")
-    with pytest.raises(DataError, match="lies within the log"):
+    with pytest.raises(TargetError, match="lies within"):
         predict(shop_run, tmp_path / "log", tmp_path / "log" / "out.parquet")
     assert predict(shop_run, tmp_path / "log", tmp_path / "out.parquet").rows == 30
 

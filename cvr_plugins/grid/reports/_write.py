@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvr_plugins.files import whole_file
+from cvr_plugins.files import check_apart, whole_file
 from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid.reports import _plots
 from cvr_plugins.grid.reports._layout import Layout
@@ -134,6 +134,7 @@ def write_report(
     files = []
     for name, text in content.items():
         file = Path(path if out is None else out) / f"report.{name}"
+        check_apart(file, [Path(path, read) for read in ("grid.json", "results.csv", "runs")])
         with whole_file(file) as aside:
             aside.write_text(text, encoding="utf-8")
         files.append(file)
