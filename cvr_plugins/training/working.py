@@ -134,6 +134,9 @@ def reserved(names: Iterable[Path]) -> Iterator[WorkFolder]:
         try:
             work = _made(out)
         except TargetError as error:
+            if not any(map(os.path.lexists, (out, work_folder(out)))):
+                # Nor could any other name be written there.
+                raise
             taken = error
             continue
         with _locked(work.path), _told(work):

@@ -239,6 +239,11 @@ def test_a_name_that_cannot_be_written_is_found_before_the_data_are_read(name, s
         run(shop.config, folder=tmp_path / name)
 
 
+def test_a_place_that_cannot_be_written_is_found_before_that_too(shop):
+    with pytest.raises(TargetError):
+        run({**shop.config, "checkpoint_dir": "/proc/runs"})
+
+
 def test_text_that_no_file_can_hold_is_found_before_training(shop, tmp_path, monkeypatch):
     monkeypatch.setattr(Loop, "train_batch", lambda *_: pytest.fail("trained"))
     log = load_log(resolve(shop.config))
