@@ -35,11 +35,12 @@ def blamed(
     Raises
     ------
     Exception
-        Of `kind`, in place of an error that neither is one of this package nor comes from a model of `OURS`.
+        Of `kind`, in place of an error that neither is one of this package nor comes from a model of `OURS`. sys.exit
+        in a plugin's model is such an error, too.
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if plugin in OURS or type(error).__module__.startswith("cvr_plugins."):
             raise
         raise kind(f"{titled(name, plugin)}: {doing} raised {sentence(one_line(error))}") from error

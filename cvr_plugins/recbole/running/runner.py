@@ -18,6 +18,7 @@ from cvr_plugins.recbole.running.training import Training, data_and_model
 from cvr_plugins.training import run_folder
 from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.results import RunResult
+from cvr_plugins.training.run_folder import RunFolder
 from cvr_plugins.training.step import TrainingError
 from cvr_plugins.training.working import WorkFolder, left_of, reserved, taken_up
 from cvr_plugins.wording import one_line, sentence
@@ -109,9 +110,12 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     """Return config, model, dataset, train_data, valid_data and test_data of a checkpoint, as RecBole's function does.
 
     model_file: a checkpoint or a run folder. Nothing in it is executed; the model is put on the device that
-    `gpu_id` and `use_gpu` mean on this machine. Raises CheckpointError for a file that cannot be read safely.
+    `gpu_id` and `use_gpu` mean on this machine. Raises CheckpointError for a file that cannot be read safely,
+    RunFolderError for a folder of no finished run, or whose files are not what was written.
     """
-    checkpoint = load_checkpoint(checkpoint_of(model_file), framework=FRAMEWORK)
+    place = Path(model_file)
+    file = RunFolder.open(place).file(CHECKPOINT) if place.is_dir() else place
+    checkpoint = load_checkpoint(file, framework=FRAMEWORK)
     config = restored(checkpoint)
     with surroundings(config, log=None):
         dataset, *parts, model = data_and_model(config)

@@ -339,6 +339,11 @@ def test_recboles_models_run_on_todays_packages(model, brief):
     result = run(model, config_dict=keys, out="run")
     assert all(np.isfinite(value) for value in result.test_result.values())
     assert load_data_and_model("run")[1] is not None
+    changed = bytearray(Path("run/checkpoint.pth").read_bytes())
+    changed[-100] ^= 1
+    Path("run/checkpoint.pth").write_bytes(changed)
+    with pytest.raises(RunFolderError, match=r"checkpoint.pth is not what was written"):
+        load_data_and_model("run")
 
 
 def test_pretrained_weights_are_read(brief, tmp_path):
