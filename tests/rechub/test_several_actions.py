@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cvr_plugins.cli._group import run as type_line
 from cvr_plugins.config import load_yaml, parse_pairs
 from cvr_plugins.data import Schema
 from cvr_plugins.rechub import TrainedRun, evaluate_run, predict, run
 from cvr_plugins.training.checkpoint import load_checkpoint
+from cvr_plugins.training.manifest import seal
 
 NAMES = ["cart", "wish_list"]
 
@@ -74,6 +74,7 @@ def test_a_run_folder_that_names_its_one_action_as_text_is_read(runs, tmp_path):
     schema = json.loads((folder / "schema.json").read_text())
     assert schema["action"] == ["cart"]
     (folder / "schema.json").write_text(json.dumps({**schema, "action": "cart"}))
+    seal(folder)
     assert TrainedRun.load(folder).schema == TrainedRun.load(runs.one.folder).schema
 
 
@@ -108,20 +109,3 @@ def test_a_new_log_without_all_of_the_columns_is_evaluated_without_the_action(ru
     frame.assign(wish_list=2).to_parquet(tmp_path / "part.parquet")
     with pytest.raises(ValueError, match="action column 'wish_list' must be 0 or 1; found 2"):
         evaluate_run(runs.two.folder, tmp_path / "part.parquet")
-
-
-def test_the_command_line_takes_a_list_of_columns(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    keys = {key: value for key, value in runs.two.config.items() if key not in ("model", "dataset", "ACTION_FIELD")}
-    (tmp_path / "keys.yaml").write_text(json.dumps(keys))
-    log = runs.two.config["dataset"]
-    arguments = ["run", "-c", "keys.yaml", "-m", "ESM2", "-d", log, "-o", "mine", "ACTION_FIELD=[cart, wish_list]"]
-    assert type_line(arguments) == 0
-    assert (tmp_path / "mine" / "metrics.json").read_bytes() == (runs.two.folder / "metrics.json").read_bytes()
-    assert type_line(["predict", "mine", log, "scored.csv"]) == 0
-    assert "p_ctavr" in (tmp_path / "scored.csv").read_text().splitlines()[0]
-    capsys.readouterr()
-    assert type_line(["evaluate", "mine", log, "--json"]) == 0
-    assert "ctavr/entire/auc" in json.loads(capsys.readouterr().out)["values"]
-    assert type_line(["run", "-c", "keys.yaml", "-m", "ESM2", "-d", log, "ACTION_FIELD=[cart,cart]"]) == 2
-    assert capsys.readouterr().err.startswith("Error: ACTION_FIELD names 'cart' more than once")
