@@ -278,6 +278,7 @@ class CVRTrainer(MTLTrainer):
                 learning_rate=self._current_lr(),
                 factors=trained.factors,
                 diagnostics=trained.diagnostics,
+                unmoved=list(trained.unmoved),
             )
             history.records.append(record)
             at = _Position(at.epoch + 1)

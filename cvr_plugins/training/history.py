@@ -30,6 +30,8 @@ class EpochRecord:
         "ctr", "cvr" -> mean over the batches of the weighting's factor; empty without a weighting.
     diagnostics
         What the objective says of its state after the last batch, such as the fill of a memory.
+    unmoved
+        Names of the phases that changed none of their parameters, for want of a clicked row, say.
     """
 
     epoch: int
@@ -40,6 +42,7 @@ class EpochRecord:
     learning_rate: float | None = None
     factors: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, float] = field(default_factory=dict)
+    unmoved: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,9 +14,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Inputs, Labels
 from cvr_plugins.model import CVRModel
+from cvr_plugins.training.change import Before
 from cvr_plugins.training.failures import blamed, titled
 from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.step import Step, Stepper, TrainingError
+
+logger = logging.getLogger("cvr_plugins")
 
 
 class EpochSums:
@@ -31,15 +35,18 @@ class EpochSums:
         Its number.
     device
         Where the batches are.
+    before
+        The parameters before the epoch.
     """
 
-    def __init__(self, model: CVRModel, *, name: str, epoch: int, device: torch.device) -> None:
+    def __init__(self, model: CVRModel, *, name: str, epoch: int, device: torch.device, before: Before) -> None:
         self._model, self._name, self._epoch = model, name, epoch
         self._device, self._every = device, 1 if device.type == "cpu" else 50
         self._terms: dict[str, Tensor] = {}
         self._factors: dict[str, Tensor] = {}
         self._loss: Tensor | None = None
         self.batches = 0
+        self.before = before
 
     def add(self, step: Step) -> None:
         """Add a batch. Raises TrainingError as `check` does."""
@@ -70,13 +77,19 @@ class EpochSums:
 
     def state(self) -> dict[str, Any]:
         """Return the sums so far, as a checkpoint holds them."""
-        return {"terms": self._terms, "factors": self._factors, "loss": self._loss, "batches": self.batches}
+        return {
+            "terms": self._terms,
+            "factors": self._factors,
+            "loss": self._loss,
+            "batches": self.batches,
+            "before": self.before.hashes,
+        }
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Go on from sums that `state` returned."""
         at = self._device
         self._terms, self._factors = ({k: v.to(at) for k, v in state[kind].items()} for kind in ("terms", "factors"))
-        self._loss, self.batches = state["loss"].to(at), state["batches"]
+        self._loss, self.batches, self.before = state["loss"].to(at), state["batches"], Before(state["before"])
 
     @property
     def loss(self) -> float:
@@ -104,12 +117,15 @@ class Trained(NamedTuple):
         What the objective says of its state after the last batch.
     loss
         Sum over the batches of what was minimised.
+    unmoved
+        Names of the phases that changed none of their parameters.
     """
 
     losses: dict[str, float]
     factors: dict[str, float]
     diagnostics: dict[str, float]
     loss: float
+    unmoved: Sequence[str] = ()
 
     def values(self, losses: str = "loss") -> dict[str, float]:
         """Return all of it for a log: `<losses>/TERM`, `factor/TASK` and `state/NAME` -> value."""
@@ -153,6 +169,7 @@ class Loop(Stepper):
         self.schedulers, self._interval = list(schedulers), interval
         self.judged = False
         self.sums: EpochSums | None = None
+        self._told: set[str] = set()
 
     def check_validated(self, validated: bool) -> None:
         """Raise ConfigError for a scheduler that follows the validation metric where nothing is validated."""
@@ -183,10 +200,12 @@ class Loop(Stepper):
         Raises
         ------
         TrainingError
-            If a loss term or a factor is not finite, if there is no batch, and for an error in a plugin's method.
+            If a loss term or a factor is not finite, if there is no batch, if no parameter of the model changed, and
+            for an error in a plugin's method.
         """
         self.model.train()
-        sums = EpochSums(self.model, name=self.name, epoch=epoch, device=self._device)
+        before = Before.of(self.optimizers if begun is None else ())
+        sums = EpochSums(self.model, name=self.name, epoch=epoch, device=self._device, before=before)
         self.sums = sums
         if begun is not None:
             sums.take_up(begun)
@@ -206,11 +225,23 @@ class Loop(Stepper):
                 "and that the loader can be read once per epoch."
             )
         sums.check()
+        unmoved = self._unmoved(sums.before, epoch)
         with blamed(*self._whose):
             diagnostics = self.model.diagnostics(step.out, y)
             if self.model.weighting is not None:
                 self.model.weighting.on_epoch_end(epoch)
-        return Trained(*sums.means(), diagnostics, sums.loss)
+        return Trained(*sums.means(), diagnostics, sums.loss, unmoved)
+
+    def _unmoved(self, before: Before, epoch: int) -> list[str]:
+        names = [self.phases[number].name for number in before.unmoved(self.optimizers, self.name, epoch)]
+        for phase in names:
+            if phase not in self._told:
+                self._told.add(phase)
+                logger.warning(
+                    "%s: phase %r changed none of its parameters in epoch %s; history.json says in which others, too.",
+                    *(self.name, phase, epoch),
+                )
+        return names
 
     def begins_anew(self) -> bool:
         """Say, once an epoch is validated, whether it is better than any before it, whatever its metric.

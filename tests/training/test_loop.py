@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from cvr_plugins import CVRModel, Objective, Phase
 from cvr_plugins.assembly import assemble
 from cvr_plugins.config import ConfigError
+from cvr_plugins.contracts import Labels
 from cvr_plugins.functional import bce, masked_mean
 from cvr_plugins.learners import LEARNERS, SCHEDULERS
 from cvr_plugins.testing._log import new_encoder, simulate
@@ -124,6 +125,10 @@ PHASES = [
 def test_a_phase_moves_what_it_declares_and_nothing_else(phase, parts):
     model = model_of(only_phase(phase)(), architecture="shared_bottom")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    if not parts:
+        with pytest.raises(TrainingError, match=r"epoch 0 changed no parameter .* its loss has no gradient"):
+            loop_of(model).train_epoch(batches(), 0)
+        return
     loop_of(model).train_epoch(batches(), 0)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     expected = set()
@@ -134,6 +139,43 @@ def test_a_phase_moves_what_it_declares_and_nothing_else(phase, parts):
         if head in parts and has_gradient:
             expected.add(name)
     assert moved == expected
+
+
+class NoGradient(TwoPhases):
+    def loss(self, out, y):
+        return {name: term.detach() for name, term in super().loss(out, y).items()}
+
+
+class ByNothing(TwoPhases):
+    def loss(self, out, y):
+        return {name: 0 * term for name, term in super().loss(out, y).items()}
+
+
+@pytest.mark.parametrize(
+    ("objective", "lr", "gradients", "reason"),
+    [
+        (NoGradient, 0.1, True, r"detach\(\)"),
+        (ByNothing, 0.1, True, "no gradient"),
+        (TwoPhases, 0.1, False, "switched off in this process"),
+        (TwoPhases, 0.0, True, None),
+    ],
+)
+def test_an_epoch_that_changes_nothing_though_its_rate_is_above_0_is_an_error(objective, lr, gradients, reason):
+    loop = loop_of(model_of(objective()), lr=lr)
+    with torch.set_grad_enabled(gradients):
+        if reason is None:
+            assert loop.train_epoch(batches(), 0).unmoved == []
+        else:
+            with pytest.raises(TrainingError, match=f"{objective.__name__}: epoch 3 changed no parameter.*{reason}"):
+                loop.train_epoch(batches(), 3)
+
+
+def test_a_phase_that_changes_nothing_is_told_once_and_counted_in_each_epoch(caplog):
+    loop = loop_of(model_of(TwoPhases()))
+    unclicked = [(x, Labels(0 * y.click, 0 * y.conversion)) for x, y in batches()]
+    assert [loop.train_epoch(unclicked, epoch).unmoved for epoch in range(2)] == [["conversion"]] * 2
+    assert caplog.text.count("phase 'conversion' changed none of its parameters in epoch 0") == 1
+    assert loop.train_epoch(batches(), 2).unmoved == []
 
 
 @pytest.mark.parametrize("weighting", [None, "fixed", "dynamic", "dwa", "dtp"])
@@ -267,17 +309,6 @@ def test_frozen_tables_stay_as_they_are_in_every_phase():
         loop_of(model).train_epoch(batches(), 0)
         assert torch.equal(frozen, before)
         assert not torch.equal(model.encoder.table("item").weight, free)
-
-
-def test_a_loss_without_a_gradient_moves_nothing():
-    class Constant(Objective):
-        def loss(self, out, y):
-            return {"ctr": bce(out.logits["ctr"], y.click).mean().detach()}
-
-    model = model_of(Constant())
-    before = [p.detach().clone() for p in model.parameters()]
-    loop_of(model).train_epoch(batches(), 0)
-    assert all(map(torch.equal, model.parameters(), before))
 
 
 def failing(error):

@@ -10,6 +10,7 @@ from cvr_plugins.assembly import assemble
 from cvr_plugins.functional import bce
 from cvr_plugins.methods import METHODS
 from cvr_plugins.testing._log import new_encoder, simulate
+from cvr_plugins.training.change import Before
 from cvr_plugins.training.loop import EpochSums
 from cvr_plugins.training.step import Stepper, TrainingError
 
@@ -86,7 +87,7 @@ def test_outputs_penalty_and_update_are_the_callers(model, batch):
 
 def test_the_sums_of_an_epoch_are_means_of_its_batches(model, batch):
     made = model(InTurns(), weighting="dynamic")
-    sums = EpochSums(made, name="InTurns", epoch=3, device=torch.device("cpu"))
+    sums = EpochSums(made, name="InTurns", epoch=3, device=torch.device("cpu"), before=Before(None))
     steps = [stepper(made).train_batch(batch.x, batch.y) for _ in range(3)]
     for step in steps:
         sums.add(step)

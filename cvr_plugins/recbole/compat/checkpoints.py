@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 from recbole.trainer import Trainer
+from recbole.utils import ModelType
 from scipy import sparse
 
 from cvr_plugins.config import KEYS, refuse_processes
 from cvr_plugins.options import check_number
 from cvr_plugins.training import interrupts
+from cvr_plugins.training.change import Before
 from cvr_plugins.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -95,6 +97,7 @@ class SafeCheckpoints:
         self._written = time.monotonic()
         self._within: Mapping[str, Any] | None = None
         self._loss: Any = None
+        self._before = Before(None)
         self._unvalidated: dict[str, Any] | None = None
         self._drawn: dict[str, Any] | None = None
         super().__init__(config, model)  # type: ignore[call-arg]
@@ -208,10 +211,16 @@ class SafeCheckpoints:
             loss, record = within["trained"]["loss"], EpochRecord(**within["trained"]["record"])
             set_random_state(within["random"], self._generators())
         else:
+            # A traditional model has one parameter at most, which is there for the optimiser's sake; a trainer that
+            # divides its epochs sees to it itself.
+            checked = not self.divides and self.model.type != ModelType.TRADITIONAL
+            optimizers = [each for each in self._stateful()[0].values() if isinstance(each, torch.optim.Optimizer)]
+            self._before = Before.of(optimizers if checked else ()) if within is None else Before(within["before"])
             if self._keeps and self._divisible:
                 loss = self._divided_epoch(within, train_data, epoch_idx, *args, **options)
             else:
                 loss = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
+            self._before.unmoved(optimizers, self.config["model"], epoch_idx)
             total = sum(loss) if isinstance(loss, tuple) else loss
             record = self.record(epoch_idx, None if total is None else float(total))
         self.history.records.append(record)
@@ -248,7 +257,8 @@ class SafeCheckpoints:
                 return
             stops = interrupts.asked()
             if stops or time.monotonic() - self._written >= self._seconds:
-                self._save_within(epoch, start=start, batches=number, state=self.epoch_state())
+                before = self._before.hashes
+                self._save_within(epoch, start=start, batches=number, state=self.epoch_state(), before=before)
             if stops:
                 raise KeyboardInterrupt
 

@@ -235,7 +235,8 @@ class MethodTrainer(SafeCheckpoints, _Training):
         """Return the record of an epoch that was trained and not validated yet."""
         found = self._trained
         record = super().record(epoch, loss)
-        return replace(record, losses=found.losses, factors=found.factors, diagnostics=found.diagnostics)
+        kept: dict[str, Any] = {"losses": found.losses, "factors": found.factors, "diagnostics": found.diagnostics}
+        return replace(record, **kept, unmoved=list(found.unmoved))
 
     def valid_metrics(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Return the metrics of an epoch's record: those of the report, and RecBole's own."""

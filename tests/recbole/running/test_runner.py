@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ pytest.importorskip("recbole")
 
 import recbole.trainer.trainer
 from recbole.data import create_dataset, data_preparation
+from recbole.model.general_recommender import BPR
 from recbole.utils import get_model, get_trainer, init_seed
 
 from cvr_plugins.config import ConfigError, load_yaml
@@ -186,6 +188,17 @@ def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(re
     assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "run.unfinished"]
     with pytest.raises(RunFolderError, match="division by zero"):
         RunFolder.open(tmp_path / "run.unfinished")
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "fails"), [("BPR", 1e-3, True), ("BPR", 0.0, False), ("Pop", 1e-3, False), ("EASE", 1e-3, False)]
+)
+def test_an_epoch_of_a_model_of_recboles_own_that_changes_nothing_is_an_error(model, rate, fails, brief, monkeypatch):
+    whole = BPR.calculate_loss
+    monkeypatch.setattr(BPR, "calculate_loss", lambda *given: 0 * whole(*given))
+    keys = {**brief, "learning_rate": rate, "epochs": 1}
+    with pytest.raises(TrainingError, match="BPR: epoch 0 changed no parameter") if fails else nullcontext():
+        run(model, config_dict=keys)
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM], ids=["at once", "a signal that waits"])
