@@ -11,6 +11,7 @@ import numpy as np
 
 from cvr_plugins.config import Config, ConfigError, resolve, split_arguments
 from cvr_plugins.data import DataError, FunnelLog, Schema, Vocabulary, check_parts, split
+from cvr_plugins.files import TargetError
 from cvr_plugins.logs import load_log
 from cvr_plugins.metrics import Scored, reliability
 from cvr_plugins.rechub.batches import TensorLoader
@@ -124,8 +125,8 @@ class _Run:
                 keeper = self._begun(model, data)
                 begun = True
                 history, scored = self._trained(trainer, model, data, keeper)
-        except BaseException:
-            if self.work.new and not begun:
+        except BaseException as error:
+            if self.work.new and (not begun or isinstance(error, TargetError)):
                 self.work.remove()
             raise
         return self._written(trainer, model, data, history, scored)
@@ -151,6 +152,8 @@ class _Run:
             with blamed(model.method.name, model.plugin):
                 history = trainer.fit(data.loaders["train"], data.loaders["valid"], keeper=keeper)
                 return history, trainer.scored(model, data.loaders["test"])
+        except TargetError:
+            raise
         except Exception as error:
             run_folder.write_failed(self.work, self.about, self.config.to_dict(), trainer.history, error)
             if isinstance(error, TrainingError):

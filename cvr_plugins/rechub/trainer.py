@@ -27,7 +27,7 @@ from cvr_plugins.rechub.loaders import batches, number_of_batches, number_of_row
 from cvr_plugins.training import interrupts
 from cvr_plugins.training.checkpoint import CheckpointError, random_state, set_random_state
 from cvr_plugins.training.history import EpochRecord, History
-from cvr_plugins.training.keeper import Keeper
+from cvr_plugins.training.keeper import Keeper, check_space
 from cvr_plugins.training.loop import EpochSums, Loop, Trained
 from cvr_plugins.training.optimisers import make_optimizers, make_schedulers
 from cvr_plugins.training.results import report_of
@@ -335,7 +335,7 @@ class CVRTrainer(MTLTrainer):
             return _Position()
         if keeper.found is None:
             # So that what cannot be written is found before training.
-            keeper.check_space(self.model.state_dict())
+            check_space(keeper.path.parent, self.model.state_dict())
             self._keep(keeper, _Position())
             return _Position()
         training = keeper.found["training"]

@@ -52,28 +52,6 @@ class Keeper:
         """Whether it is time to write within an epoch."""
         return time.monotonic() - self._written >= self._seconds
 
-    def check_space(self, state_dict: Mapping[str, torch.Tensor]) -> None:
-        """See before training that a checkpoint of such weights, their best and two moments of each can be written.
-
-        Raises
-        ------
-        TargetError
-            If there is no space for it.
-        """
-        size = 4 * sum(each.numel() * each.element_size() for each in state_dict.values())
-        trial = self.path.with_name(".space")
-        try:
-            with trial.open("wb") as file:
-                if size and hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise TargetError(
-                f"There is no space for a checkpoint of about {size / 2**20:,.0f} MB in {str(self.path.parent)!r}: "
-                f"{error.strerror or error}."
-            ) from error
-        finally:
-            trial.unlink(missing_ok=True)
-
     def write(self, state_dict: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         """Write the checkpoint, whole or not at all.
 
@@ -97,3 +75,33 @@ class Keeper:
                 "checkpoint before, once there is space."
             ) from error
         self._written = time.monotonic()
+
+
+def check_space(folder: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """See before training that a checkpoint of such weights, their best and two moments of each can be written.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    state_dict
+        The weights.
+
+    Raises
+    ------
+    TargetError
+        If there is no space for it.
+    """
+    size = 4 * sum(each.numel() * each.element_size() for each in state_dict.values() if isinstance(each, torch.Tensor))
+    trial = folder / ".space"
+    try:
+        with trial.open("wb") as file:
+            if size and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise TargetError(
+            f"There is no space for a checkpoint of about {size / 2**20:,.0f} MB in {str(folder)!r}: "
+            f"{error.strerror or error}."
+        ) from error
+    finally:
+        trial.unlink(missing_ok=True)

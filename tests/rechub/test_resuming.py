@@ -232,6 +232,19 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_it_stays(cut_off,
     same(whole, run(resume=name).folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="asks the system for space")
+def test_a_disk_without_space_for_a_checkpoint_is_found_before_training(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(Loop, "train_batch", lambda *_: pytest.fail("trained"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(TargetError, match=r"no space for a checkpoint of about .* MB in '.*run.unfinished'"):
+        run(shop.config, folder=tmp_path / "run")
+    assert not list(tmp_path.glob("run*"))
+
+
 @pytest.mark.parametrize("name", ["n" * 250, "n" * 300, "sur\ud800gate", "/proc/run"])
 def test_a_name_that_cannot_be_written_is_found_before_the_data_are_read(name, shop, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "load_log", lambda *_: pytest.fail("read"))

@@ -29,6 +29,7 @@ from cvr_plugins.training.checkpoint import (
     storable,
 )
 from cvr_plugins.training.history import EpochRecord, History
+from cvr_plugins.training.keeper import check_space
 from cvr_plugins.wording import flat
 
 __all__ = ["CheckpointError", "SafeCheckpoints", "load_checkpoint"]
@@ -136,6 +137,8 @@ class SafeCheckpoints:
             self._random = None
         if self._nothing_left():
             return self.best_valid_score, self.best_valid_result
+        if self._keeps:
+            check_space(Path(self.saved_model_file).parent, self.model.state_dict())
         with interrupts.waiting() if self._keeps else nullcontext():
             result = super().fit(train_data, valid_data, *args, **options)  # type: ignore[misc]
         if self._keeps:

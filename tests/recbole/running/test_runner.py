@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -168,7 +169,15 @@ def test_what_is_asked_of_a_cvr_method_is_reported_by_task_and_space(tmp_path):
     assert values["labeled/auc"] == pytest.approx(values["ctcvr/entire/auc"], abs=1e-4)
 
 
-def test_what_is_there_is_not_overwritten(brief, tmp_path, monkeypatch):
+def test_what_is_there_is_not_overwritten_and_a_full_disk_is_found_before_training(brief, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(TargetError, match=r"no space for a checkpoint .*'run.unfinished': No space left"):
+            run("BPR", config_dict=brief, out="run")
+    assert not list(tmp_path.iterdir())
     (tmp_path / "run").mkdir()
     with pytest.raises(TargetError, match="exists already"):
         run("BPR", config_dict=brief, out="run")
