@@ -11,9 +11,8 @@ pytest.importorskip("recbole", reason="the MovieLens files come with recbole, wh
 
 BACKBONES = [entry.name for entry in registry().entries("backbone") if entry.plugin == "builtin"]
 
-
-EPOCHS = 8
-"""Some five after the one that an early stop would have kept."""
+EPOCHS = 6
+"""Some three after the one that an early stop would have kept."""
 
 
 @pytest.mark.slow
