@@ -65,13 +65,21 @@ def packages_named(config: RecBoleConfig) -> Iterator[None]:
 
 @contextmanager
 def _fields_named(config: RecBoleConfig) -> Iterator[None]:
-    """Say in a sentence that a field is missing, where RecBole says no more than its name."""
+    """Say in a sentence that a field or the order of time is missing, where RecBole says no more than its name."""
     try:
         yield
     except KeyError as error:
         raise ConfigError(
             f"RecBole lacks {error} in {config['dataset']} for {config['model']}: if it is a field, load_col must list "
             "it, and USER_ID_FIELD, ITEM_ID_FIELD and the like must name the file's own."
+        ) from error
+    except ValueError as error:
+        order = config["eval_args"]["order"]
+        if order == "TO" or "has to be 'TO'" not in str(error):
+            raise
+        raise ConfigError(
+            f"{config['model']} learns from sequences in order of time, and eval_args says order: {order} for "
+            f"{config['dataset']}: take a data set of sessions, such as -c ml-100k-sessions, or order: TO."
         ) from error
 
 

@@ -248,6 +248,11 @@ def test_files_may_be_empty_and_hold_tuples(tmp_path):
     assert (config["sizes"], config["rate"], config["seed"]) == ((1, 2), 0.002, 16)
 
 
+def test_a_sequential_model_is_not_trained_on_rows_in_random_order(brief):
+    with pytest.raises(ConfigError, match=r"SASRec learns from sequences .* order: RO for toy: take a data set of"):
+        run_recbole("SASRec", config_dict={**brief, "eval_args": {"order": "RO"}, "train_neg_sample_args": None})
+
+
 @pytest.mark.parametrize("line", [["epochs"], ["--=3"], ["--epochs"]])
 def test_the_command_line_is_key_and_value(line):
     with pytest.raises(ConfigError, match="Expected --key=value"):
