@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.files import OutputError, TargetError, check_new, put_in_place
+from cvr_plugins.training.checkpoint import load_checkpoint
 
 SUFFIX = ".unfinished"
 TRAINING = "training.pt"
@@ -200,9 +201,15 @@ def left_of(source: str | Path) -> Path:
     ------
     ConfigError
         If there is no such run, or it is finished.
+    CheckpointError
+        If a file that was named is no checkpoint that can be read safely.
     """
     source = Path(source)
-    folder = source.parent if source.is_file() else source
+    source = source if source.name else source.absolute()
+    if source.is_file():
+        # One that is none of ours says so itself.
+        load_checkpoint(source)
+    folder = source.absolute().parent if source.is_file() else source
     named = folder.name.endswith(SUFFIX)
     name = folder.with_name(folder.name.removesuffix(SUFFIX))
     work = folder if named else work_folder(folder)

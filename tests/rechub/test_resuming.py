@@ -202,6 +202,9 @@ def test_a_run_that_is_cut_off_or_finished_says_so(cut_off):
         run(resume=whole)
     with pytest.raises(ConfigError, match="no run to go on with"):
         run(resume=whole.with_name("none"))
+    torch.save([Path()], whole.with_name("stock.pth"))
+    with pytest.raises(CheckpointError, match="gets its weights out"):
+        run(resume=whole.with_name("stock.pth"))
 
 
 def test_a_failing_loss_leaves_what_was_trained(shop, tmp_path):
