@@ -22,9 +22,10 @@ def run(
     *,
     out: str | None,
     resume: str | None,
+    init_from: str | None,
     on_epoch: Callable[[str, EpochRecord], None],
 ) -> RunResult:
-    """Run what the files and keys configure, or go on with the run in the folder `resume`.
+    """Run what the files and keys configure, go on with the run in `resume`, or start from that in `init_from`.
 
     on_epoch: called with the name of the watched metric and the record of each epoch.
     """
@@ -37,18 +38,20 @@ def run(
     from cvr_plugins.recbole.running import runner
     from cvr_plugins.recbole.running.config import Config
     from cvr_plugins.training.run_folder import new_names
+    from cvr_plugins.training.warm_start import refuse_both
     from cvr_plugins.training.working import left_of, reserved, taken_up
 
     given = dict(keys)
     if not sys.stderr.isatty():
         given["show_progress"] = False
-    if resume is not None:
-        files = [left_of(resume) / "config.yaml", *files]
+    refuse_both(init_from, resume)
+    if resume is not None or init_from is not None:
+        files = [(left_of(resume) if resume is not None else Path(init_from or "")) / "config.yaml", *files]
     config = Config(config_file_list=files, config_dict=given)
     made_in = Path(config.external_config_dict.get("checkpoint_dir", _FOLDER))
     names = [Path(out)] if out is not None else new_names(made_in, config["model"], config["dataset"])
     with reserved(names) if resume is None else taken_up(resume, None if out is None else Path(out)) as work:
-        return runner.into(work, config, on_epoch=partial(on_epoch, str(config["valid_metric"])))
+        return runner.into(work, config, init_from=init_from, on_epoch=partial(on_epoch, str(config["valid_metric"])))
 
 
 def echo_own(result: Mapping[str, Any], title: str) -> None:

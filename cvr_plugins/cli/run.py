@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=click.Path(), help="Run folder to write; a new one in checkpoint_dir if not given.")
 @click.option("--framework", metavar="NAME", help="torch-rechub or recbole; the one that has the model if not given.")
 @click.option("--resume", type=click.Path(), metavar="FOLDER", help="Go on with a run that was cut off.")
+@click.option("--init-from", type=click.Path(), metavar="FOLDER", help="Start from the weights of a finished run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the folder and its metrics as JSON, and no progress.")
 @click.argument("pairs", nargs=-1, metavar="[key=value ...]", type=click.UNPROCESSED)
 def run(
@@ -29,6 +30,7 @@ def run(
     out: str | None,
     framework: str | None,
     resume: str | None,
+    init_from: str | None,
     as_json: bool,
     pairs: tuple[str, ...],
 ) -> int:
@@ -36,7 +38,8 @@ def run(
 
     Later settings win: files in their order, then -m and -d, then key=value pairs, also written --key=value ('keys'
     and 'show METHOD' list the keys). Ctrl-C, SIGTERM and SIGHUP end training with the best weights so far,
-    evaluated and kept (exit code 1); --resume goes on from there, or from a run that was killed.
+    evaluated and kept (exit code 1); --resume goes on from there, or from a run that was killed. --init-from starts a
+    new run from another one's weights, with its settings but for those given here.
 
     \b
     cvr-plugins run -m ESMM -d ml-100k-funnel
@@ -44,6 +47,7 @@ def run(
     cvr-plugins run -m ESMM -d log.parquet CONVERSION_FIELD=purchase drop_columns=[session_id]
     cvr-plugins run -m BPR -d ml-100k epochs=20
     cvr-plugins run -m NISE -d ml-100k-funnel --framework recbole
+    cvr-plugins run --init-from runs/last-week -d this-week.parquet
     """
     from cvr_plugins.cli import _frameworks
     from cvr_plugins.cli._output import epoch_line, flat
@@ -59,8 +63,9 @@ def run(
             raise ConfigError(f"{name} is a grid of many runs: 'cvr-plugins grid -c {name} --out FOLDER' runs it.")
     chosen = (("model", model), ("dataset", dataset), ("framework", framework))
     keys = {**{key: value for key, value in chosen if value is not None}, **parse_pairs(pairs)}
-    if resume is not None:
-        layers = {resume: settings_of(left_of(resume)), **layers}
+    before = left_of(resume) if resume is not None else init_from
+    if before is not None:
+        layers = {str(before): settings_of(before), **layers}
     merged = {key: value for layer in (*layers.values(), keys) for key, value in layer.items()}
 
     def on_epoch(watched: str, record: EpochRecord) -> None:
@@ -72,7 +77,7 @@ def run(
 
         paths = [find_config(name) for name in files]
         with handled():
-            result = _run_recbole.run(paths, keys, out=out, resume=resume, on_epoch=on_epoch)
+            result = _run_recbole.run(paths, keys, out=out, resume=resume, init_from=init_from, on_epoch=on_epoch)
         return _tell(result, as_json)
     config = resolve({key: value for key, value in merged.items() if key != "framework"})
 
@@ -83,6 +88,7 @@ def run(
             config,
             folder=out,
             resume=resume,
+            init_from=init_from,
             on_note=lambda note: click.echo(f"Note: {note}", err=True),
             on_epoch=partial(on_epoch, config["valid_metric"]),
         )

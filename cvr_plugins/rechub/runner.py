@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import numpy as np
 
 from cvr_plugins.config import Config, ConfigError, resolve, split_arguments
 from cvr_plugins.data import DataError, FunnelLog, Schema, Vocabulary, check_parts, split
+from cvr_plugins.data.encoding import FIRST
 from cvr_plugins.files import TargetError
 from cvr_plugins.logs import load_log
 from cvr_plugins.metrics import Scored, reliability
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model, user_error
-from cvr_plugins.rechub.models import RechubModel
+from cvr_plugins.rechub.models import RechubModel, model_class
 from cvr_plugins.rechub.plan import Plan, plan
 from cvr_plugins.rechub.trainer import CVRTrainer
 from cvr_plugins.training import run_folder
@@ -30,6 +31,7 @@ from cvr_plugins.training.process import torch_seed, torch_threads
 from cvr_plugins.training.results import RunResult, report_of
 from cvr_plugins.training.run_folder import settings_of
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.training.warm_start import Start, refuse_both
 from cvr_plugins.training.working import WorkFolder, check_same, reserved, taken_up
 
 
@@ -38,6 +40,7 @@ def run(
     *,
     folder: str | Path | None = None,
     resume: str | Path | None = None,
+    init_from: str | Path | None = None,
     log: FunnelLog | None = None,
     on_note: Callable[[str], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -60,6 +63,11 @@ def run(
         The run folder, None for a new one in `checkpoint_dir`, or that of the run that is resumed.
     resume
         A run that was cut off, NAME or `NAME.unfinished`: training goes on to the bit as if it had not been.
+    init_from
+        The folder of a finished or interrupted run, whose weights a new run starts from: last week's model on next
+        week's data. Keys that `config` does not give are that run's. Tokens that it knew keep their embeddings, those
+        of new ones are drawn, those that are gone are dropped; a note counts them. Dense values go on being scaled by
+        the statistics that the weights were trained on.
     log
         What `load_log(config)` returns, if it has been read already.
     on_note, on_epoch
@@ -81,20 +89,38 @@ def run(
     OutputError
         If a checkpoint or the run folder cannot be written; what was trained stays.
     """
-    if config is None and resume is None:
+    if config is None and resume is None and init_from is None:
         raise ConfigError("Give a configuration, or a run to be resumed.")
+    refuse_both(init_from, resume)
     out = None if folder is None else Path(folder)
     if resume is not None:
         with taken_up(resume, out) as work:
-            before = resolve({k: v for k, v in settings_of(work.path).items() if k != "framework"})
-            given = {} if config is None else dict(config if isinstance(config, Mapping) else config.to_dict())
-            planned = plan(resolve(before.to_dict(), given))
+            before = resolve(_keys(settings_of(work.path)))
+            planned = plan(resolve(before.to_dict(), _keys(config)))
             check_same(before.to_dict(), planned.config.to_dict())
             return _Run(planned, work, on_note, on_epoch).run(log)
-    planned = plan(config if isinstance(config, Config) else resolve(config or {}))
+    start = None
+    if init_from is not None:
+        start = Start.read(init_from, framework="torch-rechub", checkpoint="checkpoint.pt")
+        planned = plan(resolve(_keys(start.settings), _keys(config)))
+        made = model_class(planned.config["model"])
+        start.check_method(made.method, made.plugin, _shaping(planned.config))
+    else:
+        planned = plan(config if isinstance(config, Config) else resolve(config or {}))
     place, model, dataset = (planned.config[key] for key in ("checkpoint_dir", "model", "dataset"))
     with reserved(run_folder.new_names(place, model, dataset) if out is None else [out]) as work:
-        return _Run(planned, work, on_note, on_epoch).run(log)
+        return _Run(planned, work, on_note, on_epoch, start).run(log)
+
+
+def _keys(config: Config | Mapping[str, Any] | None) -> dict[str, Any]:
+    values = config.to_dict() if isinstance(config, Config) else config or {}
+    return {key: value for key, value in values.items() if key != "framework"}
+
+
+def _shaping(config: Config) -> dict[str, Any]:
+    return {key: config[key] for key in ("architecture", "backbone", "weighting", "dense", "embedding_size")} | dict(
+        config.options
+    )
 
 
 class _Run:
@@ -106,8 +132,9 @@ class _Run:
         work: WorkFolder,
         on_note: Callable[[str], None] | None,
         on_epoch: Callable[[EpochRecord], None] | None,
+        start: Start | None = None,
     ) -> None:
-        self.planned, self.config, self.work = planned, planned.config, work
+        self.planned, self.config, self.work, self.start = planned, planned.config, work, start
         self.on_note, self.on_epoch = on_note, on_epoch
 
     def run(self, log: FunnelLog | None) -> RunResult:
@@ -115,14 +142,15 @@ class _Run:
         begun = False
         try:
             data = _read(self.planned, load_log(config) if log is None else log)
-            if self.on_note is not None:
-                for note in data.notes:
-                    self.on_note(note)
+            self._tell(data.notes)
             with torch_threads(config["threads"]), torch_seed(config["seed"], self.planned.device):
                 model = build_model(config, data.schema, data.vocabulary)
+                started = self._started(model, data)
+                self._tell(started.values())
+                data = replace(data, notes=(*data.notes, *started.values()))
                 trainer = _trainer(self.planned, model, self.on_epoch)
                 _check_watched(trainer, data.loaders["valid"])
-                keeper = self._begun(model, data)
+                keeper = self._begun(model, data, started)
                 begun = True
                 history, scored = self._trained(trainer, model, data, keeper)
         except BaseException as error:
@@ -131,13 +159,26 @@ class _Run:
             raise
         return self._written(trainer, model, data, history, scored)
 
-    def _begun(self, model: RechubModel, data: _Data) -> Keeper:
+    def _tell(self, notes: Iterable[str]) -> None:
+        if self.on_note is not None:
+            for note in notes:
+                self.on_note(note)
+
+    def _started(self, model: RechubModel, data: _Data) -> dict[str, str]:
+        """Give the model the weights that it starts from; return what run.json says of them."""
+        if self.start is None:
+            return run_folder.started(self.work)
+        kept = self.start.give(model, data.vocabulary.to_dict(), _shaping(self.config), reserved=FIRST)
+        return {"init_from": kept}
+
+    def _begun(self, model: RechubModel, data: _Data, started: Mapping[str, str]) -> Keeper:
         """Write what the run is, and find what it is taken up from."""
         self.about = {
             "framework": "torch-rechub",
             "method": model.method.name,
             "plugin": model.plugin,
             "parameters": sum(p.numel() for p in model.parameters()),
+            **started,
         }
         run_folder.begin(self.work, self.about, self.config.to_dict())
         self._describe(self.work.path, data)

@@ -23,7 +23,7 @@ from cvr_plugins.training import manifest
 from cvr_plugins.training.history import History
 from cvr_plugins.training.manifest import RunFolderError
 from cvr_plugins.training.results import RunResult
-from cvr_plugins.training.working import WorkFolder, work_folder
+from cvr_plugins.training.working import SUFFIX, WorkFolder, work_folder
 from cvr_plugins.wording import flat
 
 FORMAT = 1
@@ -104,6 +104,13 @@ def begin(work: WorkFolder, about: Mapping[str, Any], settings: Mapping[str, Any
         _write_shared(work.path, about, settings, History().to_dict())
     except (OSError, UnicodeEncodeError) as error:
         raise TargetError(f"Cannot write to {str(work.path)!r}: {flat(error)}.") from error
+
+
+def started(work: WorkFolder) -> dict[str, str]:
+    """Return what the run.json of a run that is taken up says of the weights that it started from, by its key."""
+    file = work.path / "run.json"
+    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {"init_from": about["init_from"]} if "init_from" in about else {}
 
 
 def write(
@@ -193,7 +200,8 @@ def _version(package: str) -> str | None:
 class RunFolder:
     """The files of a run.
 
-    Of every run: run.json: format, framework, method, plugin, number of parameters; config.yaml: the configuration with
+    Of every run: run.json: format, framework, method, plugin, number of parameters, and init_from of one that started
+    from another's weights; config.yaml: the configuration with
     every option, from which the run can be repeated; history.json: `History.to_dict`; versions.json: of the packages.
     Of a finished one: metrics.json: `RunResult.metrics`; calibration.json, of a CVR method: reliability curves; its
     weights, checkpoint.pt (torch-rechub) or checkpoint.pth (RecBole); on the torch-rechub side schema.json and
@@ -235,6 +243,8 @@ class RunFolder:
         error = cls(folder.path, verify=False).about.get("error")
         if error is not None:
             raise RunFolderError(f"{path} is a run that failed, so no model was finished: {error}")
+        if folder.path.name.endswith(SUFFIX):
+            raise RunFolderError(f"{path} is not finished: 'cvr-plugins run --resume {path}' goes on with it.")
         found = folder.about.get("format")
         if found != FORMAT:
             raise RunFolderError(

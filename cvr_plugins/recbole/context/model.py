@@ -24,6 +24,7 @@ from cvr_plugins.recbole.context.propensity import FIELD, values_of
 from cvr_plugins.recbole.context.trainer import MethodTrainer
 from cvr_plugins.training.columns import PROPENSITY, check_needs, labels_of
 from cvr_plugins.training.failures import titled
+from cvr_plugins.training.warm_start import Start
 
 
 class MethodRecommender(AbstractRecommender):
@@ -75,6 +76,11 @@ class MethodRecommender(AbstractRecommender):
         check_needs(
             self.method.name, [label for label in options.needs if label != PROPENSITY], list(self._schema.labels)
         )
+        self.settings = {
+            **options.assembly.settings(),
+            "embedding_size": options.embedding_size,
+            "dense": options.dense,
+        }
         self.propensity_params = dict(options.propensity_params)
         self._buckets = buckets(config)
         fields = feature_fields(dataset, options.inputs, width=options.embedding_size, std=options.embedding_std)
@@ -87,6 +93,33 @@ class MethodRecommender(AbstractRecommender):
     def tasks(self) -> tuple[str, ...]:
         """What is predicted, in the order of the columns of `forward`."""
         return self.core.tasks
+
+    def vocabulary(self, dataset: Any) -> dict[str, Any]:
+        """Return what a run folder's vocabulary.json holds: features in the model's order, and the tokens of each."""
+        fields: Any = self.core.encoder.fields
+        tokens = {field.name: dataset.field2id_token[field.name] for field in fields if not field.dense}
+        return {
+            "features": [{"name": field.name, "kind": field.kind} for field in fields],
+            # Without the padding, which has the first id.
+            "tokens": {name: [str(token) for token in found[1:]] for name, found in tokens.items()},
+        }
+
+    def start_from(self, start: Start, dataset: Any) -> str:
+        """Give the model the weights of another run; return how many tokens are known, new and gone.
+
+        Raises
+        ------
+        ConfigError
+            As `Start.check_method` and `Start.give`, and for numbers that RecBole scales by the range of each data set.
+        """
+        for key in ("normalize_field", "normalize_all", "discretization"):
+            if dataset.config[key]:
+                raise ConfigError(
+                    f"{key} scales numbers by the range of each data set, which weights from another one do not fit; "
+                    "leave it out of both runs."
+                )
+        start.check_method(self.method, self.plugin, self.settings)
+        return start.give(self.core, self.vocabulary(dataset), self.settings, reserved=1)
 
     @property
     def title(self) -> str:

@@ -20,6 +20,7 @@ from cvr_plugins.training.history import EpochRecord
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.run_folder import RunFolder
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.training.warm_start import VOCABULARY, Start, refuse_both
 from cvr_plugins.training.working import WorkFolder, left_of, reserved, taken_up
 from cvr_plugins.wording import one_line, sentence
 
@@ -38,6 +39,7 @@ def run(
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    init_from: str | Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> RunResult:
     """Train and evaluate a RecBole model: RecBole's own, a CVR method, a sequential model of ours or a third party's.
@@ -47,8 +49,10 @@ def run(
     them), a name below `data_path`, or a folder of atomic files. nproc and what follows: RecBole's, for several
     processes, which are refused.
     out: a new run folder, written whole or not at all; without it nothing is left but RecBole's checkpoint in
-    `checkpoint_dir`. resume: a checkpoint, or the folder of an interrupted run, from which training goes on to the bit
-    as if it had never been interrupted; only `epochs`, `stopping_step` and where things are may differ.
+    `checkpoint_dir`. init_from: the folder of a run of the same CVR method, whose weights a new run starts from, with
+    its settings but for those given; see `cvr_plugins.rechub.run`.
+    resume: a checkpoint, or the folder of an interrupted run, from which training goes on to the bit as if it had never
+    been interrupted; only `epochs`, `stopping_step` and where things are may differ.
     on_epoch: called with the EpochRecord of each epoch.
 
     Ctrl-C in training, once the first epoch is validated, ends it there: the best epoch's weights are evaluated and
@@ -63,6 +67,12 @@ def run(
     refuse_processes({"nproc": nproc, "world_size": world_size, "group_offset": group_offset})
     if resume is not None and model is None and config_dict is None and config_file_list is None:
         model = configuration(Path(resume).parent if Path(resume).is_file() else left_of(resume))
+    refuse_both(init_from, resume)
+    if init_from is not None and not isinstance(model, RecBoleConfig):
+        before = Path(init_from) / "config.yaml"
+        given = config_dict if not isinstance(model, Mapping) else model
+        named = None if isinstance(model, Mapping) else model
+        model = Config(named, dataset, [before, *(config_file_list or ())], given)
     if isinstance(model, RecBoleConfig):
         config = model
     elif isinstance(model, Mapping):
@@ -77,9 +87,11 @@ def run(
             for file, name in () if resume is None else zip(both_of(resume), (CHECKPOINT, LAST), strict=True):
                 if file.is_file():
                     shutil.copyfile(file, work.path / name)
-            return into(work, config, on_epoch=on_epoch)
+            return into(work, config, init_from=init_from, on_epoch=on_epoch)
     with surroundings(config, log=None):
-        return Training(config, resume=None if resume is None else Path(resume), on_epoch=on_epoch).run(saved=saved)
+        start = None if init_from is None else start_of(init_from, config)
+        taken = None if resume is None else Path(resume)
+        return Training(config, resume=taken, start=start, on_epoch=on_epoch).run(saved=saved)
 
 
 def run_recbole(
@@ -123,8 +135,30 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     return config, model, dataset, parts[0], parts[1], parts[2]
 
 
+def start_of(folder: str | Path, config: RecBoleConfig) -> Start:
+    """Return the run that one of `config` is to start from.
+
+    Raises
+    ------
+    ConfigError
+        If the model is no CVR method: of RecBole's own it is not known which weights belong to which token.
+    RunFolderError, CheckpointError
+        As `Start.read`.
+    """
+    if not hasattr(config.model_class, "start_from"):
+        raise ConfigError(
+            f"{config['model']} cannot start from the weights of {folder}: only CVR methods can, since of RecBole's "
+            "own models it is not known which weights belong to which token."
+        )
+    return Start.read(folder, framework=FRAMEWORK, checkpoint=CHECKPOINT, prefix="core.")
+
+
 def into(
-    work: WorkFolder, config: RecBoleConfig, *, on_epoch: Callable[[EpochRecord], None] | None = None
+    work: WorkFolder,
+    config: RecBoleConfig,
+    *,
+    init_from: str | Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> RunResult:
     """Train in the folder of a run, going on with what is in it, and make the run folder of it when all is done.
 
@@ -134,6 +168,8 @@ def into(
         The folder; its checkpoint, if there is one, is gone on from.
     config
         The configuration.
+    init_from
+        The folder of the run whose weights a new run starts from.
     on_epoch
         As of `run`.
 
@@ -145,13 +181,20 @@ def into(
     training: Training | None = None
 
     def also(place: Path) -> None:
+        assert training is not None
+        vocabulary = getattr(training.trainer.model, "vocabulary", None)
+        if vocabulary is not None:
+            run_folder.write_json(place / VOCABULARY, vocabulary(training.dataset))
         for file in sorted(work.path.glob("*.pth")):
             shutil.copyfile(file, place / file.name)
 
     try:
         with surroundings(config, log=work.path / "run.log"):
-            found = checkpoint_of(work.path)
-            training = Training(config, folder=work.path, resume=found if found.is_file() else None, on_epoch=on_epoch)
+            start = None if init_from is None else start_of(init_from, config)
+            found, started = checkpoint_of(work.path), run_folder.started(work)
+            resume = found if found.is_file() else None
+            training = Training(config, folder=work.path, resume=resume, start=start, on_epoch=on_epoch)
+            training.started = training.started or started
             run_folder.begin(work, training.about, settings(config))
             result = training.run(saved=True)
             return run_folder.write(work, result, training.about, settings(config), also)

@@ -28,6 +28,7 @@ from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.training.warm_start import Start
 
 
 def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
@@ -107,8 +108,14 @@ class Training:
         Where checkpoints are written, None for `checkpoint_dir`.
     resume
         The checkpoint that training is taken up from, None for a new one.
+    start
+        The run whose weights a new one starts from, None for none.
     on_epoch
         Called with the EpochRecord of each epoch.
+
+    Notes
+    -----
+    `started` is what run.json says of the weights that the run started from.
     """
 
     def __init__(
@@ -117,6 +124,7 @@ class Training:
         *,
         folder: Path | None = None,
         resume: Path | None = None,
+        start: Start | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
         logger = getLogger()
@@ -127,6 +135,10 @@ class Training:
         logger.info(self.dataset)
         logger.info(model)
         log_flops(config, self.dataset, model)
+        self.started: Mapping[str, str] = {}
+        if start is not None:
+            self.started = {"init_from": model.start_from(start, self.dataset)}
+            logger.info(self.started["init_from"])
         whose = self._blamed("its trainer's constructor", ConfigError)
         with _checkpoints_in(folder, config), whose:
             self.trainer: Any = trainer_class(config)(config, model)
@@ -153,7 +165,13 @@ class Training:
         """What run.json says."""
         parameters = sum(p.numel() for p in self.trainer.model.parameters())
         method = self.config["model"]
-        return {"framework": FRAMEWORK, "method": method, "plugin": self.owner, "parameters": parameters}
+        return {
+            "framework": FRAMEWORK,
+            "method": method,
+            "plugin": self.owner,
+            "parameters": parameters,
+            **self.started,
+        }
 
     def run(self, *, saved: bool, ends_on_interrupt: bool = True) -> RunResult:
         """Train and evaluate. ends_on_interrupt: whether Ctrl-C ends training as early stopping does."""
@@ -209,7 +227,7 @@ class Training:
         }
         loaders = zip(("train", "valid", "test"), self.loaders, strict=True)
         parts = {name: {"rows": len(loader._dataset)} for name, loader in loaders}
-        return {"log": log, "parts": parts, "notes": getattr(dataset, "notes", ())}
+        return {"log": log, "parts": parts, "notes": (*getattr(dataset, "notes", ()), *self.started.values())}
 
     def _blamed(self, doing: str, kind: type[Exception] = TrainingError) -> AbstractContextManager[None]:
         return blamed(self.config["model"], self.owner, doing, kind)
