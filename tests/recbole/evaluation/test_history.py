@@ -73,7 +73,7 @@ def test_all_of_recboles_metrics_at_k_have_a_counterpart(fitted) -> None:
     assert run.result["hitwithouthistory@3"] == run.result["recallwithouthistory@3"]
 
 
-def test_where_every_target_was_seen_before_there_is_nothing_to_say(recbole, shop_folder) -> None:
+def test_where_every_target_was_seen_before_there_is_nothing_to_say(fitted, shop_folder) -> None:
     place = shop_folder / "again"
     place.mkdir(exist_ok=True)
     lines, time = ["session_id:token\titem_id:token\ttimestamp:float\tpurchase:float"], 0
@@ -82,9 +82,7 @@ def test_where_every_target_was_seen_before_there_is_nothing_to_say(recbole, sho
             time += 1
             lines.append(f"s{session}\ti{session % 9}\t{time}\t0")
     (place / "again.inter").write_text("\n".join(lines) + "\n")
-    run = recbole(SASRec, dataset="again", metrics=["NDCGWithoutHistory"], valid_metric="NDCG@3")
-    run.trainer.fit(run.train, run.valid, saved=False)
-    result = run.trainer.evaluate(run.test, load_best_model=False)
-    assert result["ndcgwithouthistory@3"] is None
-    assert result["ndcg@3"] >= 0
-    assert (result["without_history/rows"], result["without_history/left_out"]) == (0, len(run.test._dataset))
+    run = fitted(SASRec, dataset="again", metrics=["NDCGWithoutHistory"], valid_metric="NDCG@3")
+    assert run.result["ndcgwithouthistory@3"] is None
+    assert run.result["ndcg@3"] >= 0
+    assert (run.result["without_history/rows"], run.result["without_history/left_out"]) == (0, len(run.test._dataset))
