@@ -52,6 +52,19 @@ def test_later_settings_win_in_either_spelling(typed, shop, tmp_path):
     assert {key: written[key] for key in ("model", "epochs", "seed")} == {"model": "ESM2", "epochs": 1, "seed": 4}
 
 
+def test_another_runs_weights_and_settings_are_started_from(typed, shop_run, shop):
+    code, _, err = typed("run", "--init-from", shop_run, "-d", shop.path, "epochs=1", "-o", "mine")
+    assert code == 0
+    assert f"Note: Starts from the weights of {shop_run}: tokens known, new, gone: user_id 30, 0, 0; " in err
+    before, written = load_yaml(shop_run / "config.yaml"), load_yaml("mine/config.yaml")
+    assert written == {**before, "epochs": 1}
+    code, _, err = typed("run", "--init-from", shop_run, "dims=[9]", "-o", "other")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        f"Error: A run cannot start from the weights of {shop_run}: its dims was [4], not [9].",
+    )
+
+
 def test_no_file_is_needed(typed, shop):
     pairs = [f"{key}={json.dumps(value)}" for key, value in shop.config.items() if key not in ("model", "dataset")]
     code, _, _ = typed("run", "-m", "esmm", "-d", shop.path, *pairs, "checkpoint_dir=runs")

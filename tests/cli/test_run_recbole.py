@@ -86,6 +86,8 @@ def test_a_method_is_for_torch_rechub_unless_recbole_is_asked_for(tmp_path, caps
     values = [set(json.loads((tmp_path / name / "metrics.json").read_text())["values"]) for name in ("one", "two")]
     assert values[0] == values[1]
     assert "cvr     cvr     cvr" in capsys.readouterr().out
+    assert run(["run", "--init-from", "two", "-o", "four"]) == 0
+    assert "user_id 943, 0, 0; " in json.loads((tmp_path / "four" / "run.json").read_text())["init_from"]
     assert run(["run", "--resume", "one"]) == 2
     assert "The run in one is finished" in capsys.readouterr().err
 

@@ -67,6 +67,26 @@ def test_known_tokens_keep_their_rows_and_new_ones_are_drawn(old, first, shop, c
     assert values["new"] > values["cold"] + 0.1
 
 
+def test_it_is_taken_up_without_the_run_that_it_started_from(old, configure, monkeypatch):
+    whole = run(init_from=old, config_dict={"epochs": 2}, out="whole")
+    train = Loop.train_epoch
+
+    def killed(loop, batches, epoch, **options):
+        if epoch == 1:
+            raise SystemExit
+        return train(loop, batches, epoch, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "train_epoch", killed)
+        with pytest.raises(SystemExit):
+            run(init_from=old, config_dict={"epochs": 2}, out="cut")
+    old.rename("elsewhere")
+    found = run(resume="cut")
+    assert found.notes == whole.notes
+    assert found.history == whole.history
+    assert RunFolder.open("cut").about == RunFolder.open("whole").about
+
+
 @pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
