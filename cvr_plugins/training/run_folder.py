@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from cvr_plugins.config import ConfigError, dump_yaml, load_yaml
-from cvr_plugins.files import TargetError
+from cvr_plugins.files import TargetError, put_in_place
 from cvr_plugins.training import manifest
 from cvr_plugins.training.history import History
 from cvr_plugins.training.manifest import RunFolderError
 from cvr_plugins.training.results import RunResult
-from cvr_plugins.training.working import SUFFIX, WorkFolder, work_folder
+from cvr_plugins.training.working import SETTINGS, SUFFIX, WorkFolder, work_folder
 from cvr_plugins.wording import flat
 
 FORMAT = 1
@@ -51,7 +51,7 @@ def settings_of(folder: str | Path) -> dict[str, Any]:
     ConfigError
         If it has none, or one that cannot be read.
     """
-    file = Path(folder) / "config.yaml"
+    file = Path(folder) / SETTINGS
     if not file.is_file():
         raise ConfigError(f"{folder} is not the folder of a run: it has no config.yaml.")
     return load_yaml(file)
@@ -74,8 +74,10 @@ def _finite(value: Any) -> Any:
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    """Write YAML in the order given, readable by `load_yaml`."""
-    path.write_text(dump_yaml(value), encoding="utf-8")
+    """Write YAML in the order given, readable by `load_yaml`: half a configuration would be believed."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(dump_yaml(value), encoding="utf-8")
+    put_in_place(aside, path)
 
 
 def versions() -> dict[str, str | None]:
@@ -184,9 +186,9 @@ def _write_shared(
     folder: Path, about: Mapping[str, Any], settings: Mapping[str, Any], history: Mapping[str, Any]
 ) -> None:
     write_json(folder / "run.json", {"format": FORMAT, **about})
-    write_yaml(folder / "config.yaml", settings)
     write_json(folder / "history.json", history)
     write_json(folder / "versions.json", versions())
+    write_yaml(folder / SETTINGS, settings)
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from cvr_plugins.training.checkpoint import load_checkpoint
 SUFFIX = ".unfinished"
 TRAINING = "training.pt"
 """The checkpoint that training is taken up from."""
+
+SETTINGS = "config.yaml"
+"""The configuration of a run, written when all else is there that the run begins with."""
 
 MAY_CHANGE = frozenset(
     [
@@ -127,22 +130,24 @@ def reserved(names: Iterable[Path]) -> Iterator[WorkFolder]:
 
     Raises
     ------
-    TargetError
+    TargetError, ConfigError
         If the last of them is there already, is another run's, or cannot be made.
     """
-    taken: TargetError | None = None
+    taken: ValueError | None = None
     for out in names:
-        try:
-            work = _made(out)
-        except TargetError as error:
-            if not any(map(os.path.lexists, (out, work_folder(out)))):
-                # Nor could any other name be written there.
-                raise
-            taken = error
-            continue
-        with _locked(work.path), _told(work):
+        with ExitStack() as stack:
+            try:
+                work = _made(out)
+                stack.enter_context(_locked(work.path))
+            except (TargetError, ConfigError) as error:
+                if not any(map(os.path.lexists, (out, work_folder(out)))):
+                    # Nor could any other name be written there.
+                    raise
+                taken = error
+                continue
+            stack.enter_context(_told(work))
             yield work
-        return
+            return
     assert taken is not None
     raise taken
 
@@ -177,9 +182,12 @@ def taken_up(source: str | Path, out: Path | None) -> Iterator[WorkFolder]:
     work = _made(name if out is None else out, replacing=out is None)
     with _locked(work.path):
         try:
-            for file in sorted(left.iterdir()):
+            # By the configuration, the last, all is seen to be there.
+            for file in sorted(left.iterdir(), key=lambda file: file.name == SETTINGS):
                 if file.is_file() and file.name != _LOCK:
-                    shutil.copyfile(file, work.path / file.name)
+                    aside = work.path / f".{file.name}"
+                    shutil.copyfile(file, aside)
+                    put_in_place(aside, work.path / file.name)
         except OSError as error:
             work.remove()
             raise TargetError(f"Cannot copy {str(left)!r} to {str(work.path)!r}: {error.strerror or error}.") from error
@@ -214,7 +222,7 @@ def left_of(source: str | Path) -> Path:
     name = folder.with_name(folder.name.removesuffix(SUFFIX))
     work = folder if named else work_folder(folder)
     done = name.is_dir() and (name / "run.json").is_file() and not _interrupted(name)
-    if work.is_dir() and not done:
+    if (work / SETTINGS).is_file() and not done:
         return work
     if done and (name / "checkpoint.pth").is_file():
         return name
@@ -226,6 +234,11 @@ def left_of(source: str | Path) -> Path:
         )
     if name.is_dir() and _interrupted(name):
         return name
+    if work.is_dir():
+        raise ConfigError(
+            f"The run in {work} was cut off before it had begun, so that there is nothing to go on with; the command "
+            "that was to begin it does so if it is given once more."
+        )
     raise ConfigError(f"There is no run to go on with at {source}: neither {work} nor an interrupted run.")
 
 
@@ -244,10 +257,12 @@ def _made(out: Path, *, replacing: bool = False) -> WorkFolder:
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
-        raise TargetError(
-            f"{str(path)!r} is of a run that is at work or was cut off: name another place, or 'cvr-plugins run "
-            f"--resume {path}' goes on with it, or remove it."
-        ) from error
+        # A run that was cut off before it had begun has left a name, and nothing that can be lost.
+        if (path / SETTINGS).exists() or not path.is_dir():
+            raise TargetError(
+                f"{str(path)!r} is of a run that is at work or was cut off: name another place, or 'cvr-plugins run "
+                f"--resume {path}' goes on with it, or remove it."
+            ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TargetError(f"Cannot make the folder {str(path)!r}: {reason}.") from error
