@@ -35,10 +35,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise TargetError(f"Cannot write the file {str(path)!r}: it is a directory; name a file.")
     aside, held = _begun(path, Path.touch)
     try:
-        yield aside
-        put_in_place(aside, path)
-    except OSError as error:
-        raise _failed(path, error) from error
+        with writing(path):
+            yield aside
+            put_in_place(aside, path)
     finally:
         _let_go(held)
         aside.unlink(missing_ok=True)
@@ -54,13 +53,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
     check_new(path)
     aside, held = _begun(path, Path.mkdir)
     try:
-        yield aside
-        put_in_place(aside, path)
-    except OSError as error:
-        raise _failed(path, error) from error
+        with writing(path):
+            yield aside
+            put_in_place(aside, path)
     finally:
         _let_go(held)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write `path`, or something in it, in the block: an OSError of that becomes OutputError, which names it."""
+    try:
+        yield
+    except OutputError:
+        # What another part of ours has said already is passed on as it is.
+        raise
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
 
 
 def put_in_place(aside: Path, path: Path) -> None:
@@ -156,11 +166,9 @@ def _begun(path: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
     while True:
         # Not tempfile: its folders are private to the user, and the name must keep the suffix that writers go by.
         aside = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-        try:
+        with writing(path):
             make(aside)
             held = _hold(aside)
-        except OSError as error:
-            raise _failed(path, error) from error
         # Between the two, another process may have taken it for left over.
         if (held is not None or fcntl is None) and aside.exists():
             return aside, held
@@ -193,10 +201,3 @@ def _hold(path: Path) -> int | None:
 def _let_go(descriptor: int | None) -> None:
     if descriptor is not None:
         os.close(descriptor)
-
-
-def _failed(path: Path, error: OSError) -> OSError:
-    # What another part of ours has said already is passed on as it is.
-    if isinstance(error, OutputError):
-        return error
-    return OutputError(f"Cannot write {str(path)!r}: {error.strerror or error}.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from os.path import isfile
 from pathlib import Path
 
-from cvr_plugins.files import check_apart
+from cvr_plugins.files import check_apart, writing
 from cvr_plugins.grid._cells import GridError
 from cvr_plugins.grid._folder import GridFolder
 from cvr_plugins.grid._pool import Reply, Task, answers
@@ -78,6 +78,8 @@ def run_grid(
     ------
     GridError
         If `out` cannot be used for this grid (see `GridFolder`), or no process can start.
+    OutputError
+        If `out` cannot be written to, the disk being full for example.
     TargetError
         If the table of results would be written over a data set.
 
@@ -90,7 +92,8 @@ def run_grid(
     folder = GridFolder(Path(out))
     check_apart(folder.table, {name for name in (cell.config["dataset"] for cell in grid.cells) if isfile(name)})
     with folder.locked(resume=resume):
-        cells, notes = folder.start(grid, retry_failed=retry_failed)
+        with writing(folder.path):
+            cells, notes = folder.start(grid, retry_failed=retry_failed)
         for note in notes:
             on_note(note)
         on_start(len(cells))
@@ -106,7 +109,9 @@ def run_grid(
                         told.add(remark)
                         on_note(remark)
                 failed += reply.error is not None
-                on_row(_settle(folder, task, reply))
+                with writing(folder.path):
+                    row = _settle(folder, task, reply)
+                on_row(row)
     return Outcome(len(cells), failed, len(grid.cells) - len(cells))
 
 

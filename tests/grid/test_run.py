@@ -70,7 +70,7 @@ def test_what_goes_wrong_in_a_cell_is_its_row_and_the_rest_goes_on(source, resul
     assert {row["cell"] for row in seen} == set(rows) == set(models)
     assert {model for model, row in rows.items() if row["status"] == "done"} == {"Warns"}
     assert rows["Raises"]["error"].endswith("raised RuntimeError: first line second line.")
-    assert rows["Leaves"]["error"] == "SystemExit: leaving"
+    assert rows["Leaves"]["error"].endswith("raised SystemExit: leaving.")
     assert rows["Dies"]["error"].startswith("WorkerDied: The process that ran this cell was killed by SIGKILL")
     assert rows["NISE"]["error"].startswith("OptionError: NISE, weighting 'fixed'"), "a combination without sense"
     assert log.name in rows["ESMM"]["error"]

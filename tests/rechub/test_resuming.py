@@ -207,6 +207,16 @@ def test_a_run_that_is_cut_off_or_finished_says_so(cut_off):
         run(resume=whole.with_name("stock.pth"))
 
 
+def test_a_name_that_a_run_left_before_it_had_begun_is_taken_again(shop, tmp_path):
+    left = work_folder(tmp_path / "run")
+    left.mkdir()
+    (left / "run.json").write_text('{"form')
+    with pytest.raises(ConfigError, match=r"run\.unfinished was cut off before it had begun"):
+        run(resume=tmp_path / "run")
+    assert run(shop.config, folder=tmp_path / "run").folder == tmp_path / "run"
+    assert not left.exists()
+
+
 def test_a_failing_loss_leaves_what_was_trained(shop, tmp_path):
     def fail() -> None:
         raise RuntimeError("the loss")

@@ -6,9 +6,10 @@ import logging
 import os
 import random
 import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,18 @@ def _gpu(device: torch.device) -> Iterator[None]:
         yield
 
 
+class _LogFile(logging.FileHandler):
+    """A file that lines are missing in where the disk was full: of what matters more the run says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logging(config: RecBoleConfig, file: Path | None, console: bool) -> Iterator[None]:
     root = logging.getLogger()
@@ -110,7 +123,7 @@ def _logging(config: RecBoleConfig, file: Path | None, console: bool) -> Iterato
         handlers.append(_console())
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        handlers.append(_LogFile(file, encoding="utf-8"))
         handlers[-1].setFormatter(_Uncoloured(_FORMAT, _DATE))
     before = root.level
     for handler in handlers:
