@@ -74,10 +74,8 @@ def _finite(value: Any) -> Any:
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    """Write YAML in the order given, readable by `load_yaml`: half a configuration would be believed."""
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(dump_yaml(value), encoding="utf-8")
-    put_in_place(aside, path)
+    """Write YAML in the order given, readable by `load_yaml`."""
+    path.write_text(dump_yaml(value), encoding="utf-8")
 
 
 def versions() -> dict[str, str | None]:
@@ -185,10 +183,13 @@ def write_failed(
 def _write_shared(
     folder: Path, about: Mapping[str, Any], settings: Mapping[str, Any], history: Mapping[str, Any]
 ) -> None:
-    write_json(folder / "run.json", {"format": FORMAT, **about})
     write_json(folder / "history.json", history)
     write_json(folder / "versions.json", versions())
-    write_yaml(folder / SETTINGS, settings)
+    # By these two a run is taken up: they are never half written, and the last one is there when all is.
+    write_json(folder / ".run.json", {"format": FORMAT, **about})
+    put_in_place(folder / ".run.json", folder / "run.json")
+    write_yaml(folder / f".{SETTINGS}", settings)
+    put_in_place(folder / f".{SETTINGS}", folder / SETTINGS)
 
 
 def _version(package: str) -> str | None:

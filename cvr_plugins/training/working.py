@@ -139,6 +139,9 @@ def reserved(names: Iterable[Path]) -> Iterator[WorkFolder]:
             try:
                 work = _made(out)
                 stack.enter_context(_locked(work.path))
+                for left in work.path.iterdir():
+                    if left.name != _LOCK:
+                        left.unlink()
             except (TargetError, ConfigError) as error:
                 if not any(map(os.path.lexists, (out, work_folder(out)))):
                     # Nor could any other name be written there.
