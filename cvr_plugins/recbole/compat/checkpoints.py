@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import ModelType
 from scipy import sparse
 
 from cvr_plugins.config import KEYS, refuse_processes
@@ -214,9 +213,9 @@ class SafeCheckpoints:
             loss, record = within["trained"]["loss"], EpochRecord(**within["trained"]["record"])
             set_random_state(within["random"], self._generators())
         else:
-            # A traditional model has one parameter at most, which is there for the optimiser's sake; a trainer that
+            # A model that is not trained (ItemKNN, NCEPLRec) has one number for the optimiser's sake; a trainer that
             # divides its epochs sees to it itself.
-            checked = not self.divides and self.model.type != ModelType.TRADITIONAL
+            checked = not self.divides and sum(p.numel() for p in self.model.parameters()) > 1
             optimizers = [each for each in self._stateful()[0].values() if isinstance(each, torch.optim.Optimizer)]
             self._before = Before.of(optimizers if checked else ()) if within is None else Before(within["before"])
             if self._keeps and self._divisible:

@@ -200,7 +200,8 @@ def test_a_model_of_recboles_own_that_fails_leaves_a_run_folder_that_says_why(re
 
 
 @pytest.mark.parametrize(
-    ("model", "rate", "fails"), [("BPR", 1e-3, True), ("BPR", 0.0, False), ("Pop", 1e-3, False), ("EASE", 1e-3, False)]
+    ("model", "rate", "fails"),
+    [("BPR", 1e-3, True), ("BPR", 0.0, False), ("Pop", 1e-3, False), ("NCEPLRec", 1e-3, False)],
 )
 def test_an_epoch_of_a_model_of_recboles_own_that_changes_nothing_is_an_error(model, rate, fails, brief, monkeypatch):
     whole = BPR.calculate_loss
