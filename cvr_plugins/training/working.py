@@ -40,6 +40,10 @@ MAY_CHANGE = frozenset(
 )
 """Keys that may differ where training is taken up: the training so far would not have been another."""
 
+_OF_A_RUN = frozenset(
+    "lock run.json history.json versions.json metrics.json calibration.json manifest.json schema.json vocabulary.json "
+    f"run.log checkpoint.pt checkpoint.pth checkpoint.last.pth {SETTINGS} {TRAINING}".split()
+)
 _RESULT, _REPLACED, _LOCK = "result", "replaced", ".lock"
 
 
@@ -260,8 +264,7 @@ def _made(out: Path, *, replacing: bool = False) -> WorkFolder:
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
-        # A run that was cut off before it had begun has left a name, and nothing that can be lost.
-        if (path / SETTINGS).exists() or not path.is_dir():
+        if not _left_unbegun(path):
             raise TargetError(
                 f"{str(path)!r} is of a run that is at work or was cut off: name another place, or 'cvr-plugins run "
                 f"--resume {path}' goes on with it, or remove it."
@@ -274,6 +277,14 @@ def _made(out: Path, *, replacing: bool = False) -> WorkFolder:
         shutil.rmtree(path, ignore_errors=True)
         raise TargetError(f"{str(out)!r} exists already; remove it or name another place.")
     return WorkFolder(out, path, above=above)
+
+
+def _left_unbegun(path: Path) -> bool:
+    """Whether a folder was left by a run that was killed before it had begun, so that it holds nothing to be lost."""
+    try:
+        return {file.name.removeprefix(".") for file in path.iterdir()} <= _OF_A_RUN and not (path / SETTINGS).exists()
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -182,6 +182,7 @@ def test_what_is_there_is_not_overwritten_and_a_full_disk_is_found_before_traini
     with pytest.raises(TargetError, match="exists already"):
         run("BPR", config_dict=brief, out="run")
     (tmp_path / "other.unfinished").mkdir()
+    (tmp_path / "other.unfinished" / "mine").touch()
     with pytest.raises(TargetError, match=r"'other.unfinished' is of a run .* --resume other.unfinished"):
         run("BPR", config_dict=brief, out="other")
 
