@@ -216,10 +216,13 @@ def jobs() -> dict[str, Job]:
 
 def contents(path: Path) -> dict[str, object]:
     """Return what must be the same, to the bit, of what a command made: name -> what the file holds."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     left_out = {"manifest.json", "cell.json", "run.log", "grid.json"}
-    names = {str(file.relative_to(path)): file for file in files if file.name not in left_out}
-    return {name: _held(file) for name, file in names.items() if not any(p[0] == "." for p in Path(name).parts if p)}
+    files = [path] if path.is_file() else []
+    for folder, inside, names in os.walk(path):
+        # Where the workers of a killed grid may be at work a moment longer.
+        inside[:] = [name for name in inside if name != "unfinished"]
+        files += [Path(folder, name) for name in names if name not in left_out and name[0] != "."]
+    return {str(file.relative_to(path)): _held(file) for file in files}
 
 
 def _held(file: Path) -> object:
@@ -295,7 +298,7 @@ class Bench:
         # The table of a grid grows by rows.
         halves = {} if not (folder / job.made).exists() else contents(folder / job.made)
         half = next((n for n, value in halves.items() if n != "results.csv" and value != whole.get(n, value)), None)
-        if half is not None and "unfinished" not in half:
+        if half is not None:
             row.add("lost", f"{half} stands half written in {folder}")
             return
         ended = job.again(folder)
