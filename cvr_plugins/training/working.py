@@ -289,13 +289,18 @@ def _left_unbegun(path: Path) -> bool:
 
 @contextmanager
 def _told(work: WorkFolder) -> Iterator[None]:
-    """Say of an interrupt how to go on from what is left."""
+    """Say of an interrupt, and of an output that is closed or full, how to go on from what is left."""
     try:
         yield
     except KeyboardInterrupt as error:
         if not work.path.exists():
             raise
         raise KeyboardInterrupt(f"{work.resume}.") from error
+    except OSError as error:
+        # What another part of ours has said already is passed on as it is.
+        if isinstance(error, OutputError) or not work.path.exists():
+            raise
+        raise OutputError(f"{error.strerror or error}: nothing more can be written out. {work.resume}.") from error
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cvr_plugins.cli._group import run as command
 from cvr_plugins.config import ConfigError, load_yaml, resolve
 from cvr_plugins.data import DataError
 from cvr_plugins.files import OutputError, TargetError
@@ -178,6 +181,28 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(shop, tmp_path):
     patch.undo()
     last.undo()
     same(whole, run(resume=tmp_path / "cut").folder)
+
+
+class Full(io.StringIO):
+    """A standard output that leads to a full disk."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "line", [["-m", "ESMM"], ["-m", "BPR", "-d", "ml-100k", "epochs=2"]], ids=["ours", "RecBole's"]
+)
+def test_an_output_that_is_full_ends_a_run_that_goes_on(line, shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["-c", str(shop.file)] if "ESMM" in line else []
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Full())
+        assert command(["run", *given, *line, "-o", "run"]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("Error: No space left on device: nothing more can be written out.")
+    assert told.endswith("'cvr-plugins run --resume run.unfinished' goes on.")
+    assert list(Path("run.unfinished").glob("*.pt*"))
 
 
 def test_ignored_signals_stay_ignored_and_handlers_are_put_back():

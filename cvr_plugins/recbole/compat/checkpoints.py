@@ -97,6 +97,7 @@ class SafeCheckpoints:
         self._written = time.monotonic()
         self._within: Mapping[str, Any] | None = None
         self._loss: Any = None
+        self._untold: EpochRecord | None = None
         self._before = Before(None)
         self._unvalidated: dict[str, Any] | None = None
         self._drawn: dict[str, Any] | None = None
@@ -140,6 +141,7 @@ class SafeCheckpoints:
             check_space(Path(self.saved_model_file).parent, self.model.state_dict())
         with interrupts.waiting() if self._keeps else nullcontext():
             result = super().fit(train_data, valid_data, *args, **options)  # type: ignore[misc]
+            self._tell()
         if self._keeps:
             if self.keep_last:
                 self._save_last()
@@ -205,6 +207,7 @@ class SafeCheckpoints:
         # What is true now, before an epoch, is all that the epochs before it have left.
         if self._keeps and epoch_idx > 0 and self._saved_epoch != epoch_idx - 1:
             self._save_last()
+        self._tell()
         if self._keeps and interrupts.asked():
             raise KeyboardInterrupt
         self._valid_result, self._loss = None, None
@@ -228,9 +231,15 @@ class SafeCheckpoints:
         self.history.records.append(record)
         self._unvalidated = {"loss": loss, "record": asdict(record)}
         self._drawn = random_state(self._generators())
-        if self.on_epoch is not None and not self._validates(epoch_idx):
-            self.on_epoch(self.history.records[-1])
+        if not self._validates(epoch_idx):
+            self._untold = record
         return loss
+
+    def _tell(self) -> None:
+        # Once it is kept: whoever is told may raise, as a closed standard output does.
+        record, self._untold = self._untold, None
+        if record is not None and self.on_epoch is not None:
+            self.on_epoch(record)
 
     @property
     def _divisible(self) -> bool:
@@ -312,8 +321,7 @@ class SafeCheckpoints:
             self._valid_result = storable(dict(result))
             record.value, record.metrics = float(score), self.valid_metrics(self._valid_result)
             record.improved = bool(score >= best if self.valid_metric_bigger else score <= best)
-            if self.on_epoch is not None:
-                self.on_epoch(record)
+            self._untold = record
         return score, result
 
     def record(self, epoch: int, loss: float | None) -> EpochRecord:
