@@ -62,6 +62,23 @@ def check(file: Path) -> None:
         raise RunFolderError(f"{file} is not what was written: it was damaged or edited. {_remedy(file.parent)}")
 
 
+def check_all(folder: Path) -> None:
+    """See that every file is as it was when its folder was sealed.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Raises
+    ------
+    RunFolderError
+        As `check`, of the first that is not.
+    """
+    for name in _hashes(folder):
+        check(folder / name)
+
+
 def _hashes(folder: Path) -> Mapping[str, Any]:
     try:
         found = json.loads((folder / NAME).read_text(encoding="utf-8"))

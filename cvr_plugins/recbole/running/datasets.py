@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +22,12 @@ from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import RegistryError, registry
 from cvr_plugins.recbole.compat.process_state import cache_folder
 from cvr_plugins.recbole.context.fields import ROLES
+from cvr_plugins.training.manifest import RunFolderError, check_all, seal
+from cvr_plugins.training.run_folder import RunFolder, write_json
 
 RECBOLES_OWN = "ml-100k"
 _RECBOLES_PATH = "dataset"
+_COUNTS = "counts.json"
 _ROLE_KEYS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
 
@@ -52,8 +56,9 @@ class Place(NamedTuple):
 def find(dataset: str, data_path: str | None) -> Place | None:
     """Return where the data set is that RecBole would not find by itself, None for one that it is left to find.
 
-    dataset: a registered name, whose atomic files are written into the user's cache if they are not there; a folder
-    with one `NAME.inter`, or that file. Atomic files below a `data_path` that was given win over a registered name,
+    dataset: a registered name, whose atomic files are written into the user's cache if they are not there, or not as
+    they were written (their hashes, and the counts of the log, are kept beside them); a folder with one `NAME.inter`,
+    or that file. Atomic files below a `data_path` that was given win over a registered name,
     whose builder is handed `data_path` otherwise.
     Raises ConfigError for a folder of several data sets, DataError and others if a registered one cannot be built.
     """
@@ -66,7 +71,7 @@ def find(dataset: str, data_path: str | None) -> Place | None:
     cache = cache_folder() / "recbole" / _fingerprint(entry.value, entry.plugin, data_path)
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
-        written = atomic_folder(entry.qualified, cache, data_path=data_path)
+        written = _atomic_folder(entry.qualified, cache, data_path, checked=True)
     keys = {key: value for key, value in written.keys.items() if key not in ("dataset", "data_path")}
     return Place(written.data_path / written.keys["dataset"], written.keys["dataset"], keys)
 
@@ -172,16 +177,36 @@ def atomic_folder(dataset: str, folder: str | Path, *, data_path: str | Path | N
     Raises RegistryError for an unknown name, DataError if the log cannot be built or written, TargetError if the
     folder holds something else, OutputError if writing fails.
     """
+    return _atomic_folder(dataset, folder, data_path)
+
+
+def _atomic_folder(
+    dataset: str, folder: str | Path, data_path: str | Path | None, *, checked: bool = False
+) -> AtomicFolder:
     registry().find("dataset", dataset)
     given = {} if data_path is None else {"data_path": str(data_path)}
     log = load_log(resolve({"dataset": dataset, **given}, needs=("dataset",)))
     place = Path(folder) / log.name
     notes = log.notes
-    if not _holds(place, log.name, log.schema.columns):
+    counts = {"columns": list(log.schema.columns), **log.summary()}
+    if not (_fits(place, counts) if checked else _holds(place, log.name, log.schema.columns)):
+        if checked:
+            shutil.rmtree(place, ignore_errors=True)
         notes = (*notes, *write_atomic(log, folder).notes)
+        if checked:
+            write_json(place / _COUNTS, counts)
+            seal(place)
     named = field_keys(log.schema)
     keys = {key: named.get(key) for key in (*_ROLE_KEYS, *ROLES.values()) if named.get(key) is not None}
     return AtomicFolder(Path(folder), {"data_path": str(folder), "dataset": log.name, **keys}, notes)
+
+
+def _fits(place: Path, counts: Mapping[str, Any]) -> bool:
+    try:
+        check_all(place)
+        return bool(RunFolder(place).read_json(_COUNTS) == counts)
+    except RunFolderError:
+        return False
 
 
 def _holds(place: Path, name: str, columns: tuple[str, ...]) -> bool:

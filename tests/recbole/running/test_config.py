@@ -23,6 +23,7 @@ from recbole.utils.argument_list import dataset_arguments
 from cvr_plugins.config import ConfigError, dump_yaml
 from cvr_plugins.recbole import Config
 from cvr_plugins.recbole.running.runner import run_recbole
+from cvr_plugins.training.manifest import seal
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -293,6 +294,30 @@ def test_a_registered_data_set_is_found_by_name(tmp_path):
     assert Config("NISE", "ml-100k-funnel")["data_path"] == str(folder)
     assert (folder / "ml-100k-funnel.inter").stat().st_mtime_ns == stamp
     assert "data_path" not in config.to_dict()
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("ml-100k-funnel.inter", _flip),
+        ("ml-100k-funnel.inter", lambda file: os.truncate(file, file.stat().st_size // 2)),
+        ("ml-100k-funnel.user", Path.unlink),
+        ("manifest.json", Path.unlink),
+        ("counts.json", lambda file: file.write_text("{}") and seal(file.parent)),
+    ],
+)
+def test_a_cached_data_set_that_is_not_what_was_written_is_written_again(name, harm, tmp_path):
+    folder = Path(Config("NISE", "ml-100k-funnel")["data_path"])
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    harm(folder / name)
+    Config("NISE", "ml-100k-funnel")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_data_set_may_be_a_folder_a_file_or_a_name_below_data_path(ratings, brief, tmp_path):
