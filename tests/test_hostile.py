@@ -94,9 +94,9 @@ def test_a_hostile_file_is_refused_by_every_reader(what, reader, tmp_path, monke
 )
 def test_a_hostile_file_is_a_sentence_on_the_command_line(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("run").mkdir()
-    Path("run/config.yaml").write_text(YAML["laughs"][0])
-    assert command_line([*command.split(), "run" if command == "run --resume" else "run/config.yaml"]) == 2
+    Path("run.unfinished").mkdir()
+    Path("run.unfinished/config.yaml").write_text(YAML["laughs"][0])
+    assert command_line([*command.split(), "run" if command == "run --resume" else "run.unfinished/config.yaml"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert YAML["laughs"][1] in line
 

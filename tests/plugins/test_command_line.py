@@ -84,7 +84,7 @@ def test_with_all_of_them_installed_the_rest_goes_on_working_and_what_is_wrong_i
     code, _, err = train("FallsOver", tmp_path / "falls")
     assert code == 1
     assert err.splitlines()[-1].startswith("Error: FallsOver (plugin falls_over): the loss term 'ctr' became nan")
-    assert json.loads((tmp_path / "falls" / "run.json").read_text())["plugin"] == "falls_over"
+    assert json.loads((tmp_path / "falls.unfinished" / "run.json").read_text())["plugin"] == "falls_over"
 
     found = {each["name"]: each for each in json.loads(typed("plugins", "--json")[1])}
     _, listed, _ = typed("plugins")

@@ -27,6 +27,7 @@ from cvr_plugins.cli._group import run as command_line
 from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole import CheckpointError, Config, load_data_and_model, run
 from cvr_plugins.recbole.compat import guards
+from cvr_plugins.training.manifest import seal
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -307,6 +308,7 @@ def test_a_checkpoint_and_a_run_folder_cannot_name_a_teacher_that_is_code(hostil
     configuration = result.folder / "config.yaml"
     text = configuration.read_text().replace("CrossNet", f'"{HOSTILE} or CrossNet"')
     configuration.write_text(text)
+    seal(result.folder)
     with pytest.raises(ConfigError, match="teacher must be one of"):
         load_data_and_model(result.folder)
     assert command_line(["run", "--resume", str(result.folder), "--out", "again"]) == 2
