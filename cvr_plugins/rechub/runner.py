@@ -32,7 +32,7 @@ from cvr_plugins.training.results import RunResult, report_of
 from cvr_plugins.training.run_folder import settings_of
 from cvr_plugins.training.step import TrainingError
 from cvr_plugins.training.warm_start import Start, refuse_both
-from cvr_plugins.training.working import WorkFolder, check_same, reserved, taken_up
+from cvr_plugins.training.working import WorkFolder, check_same, left_of, reserved, taken_up
 
 
 def run(
@@ -94,10 +94,10 @@ def run(
     refuse_both(init_from, resume)
     out = None if folder is None else Path(folder)
     if resume is not None:
+        before = resolve(_keys(settings_of(left_of(resume))))
+        planned = plan(resolve(before.to_dict(), _keys(config)))
+        check_same(before.to_dict(), planned.config.to_dict())
         with taken_up(resume, out) as work:
-            before = resolve(_keys(settings_of(work.path)))
-            planned = plan(resolve(before.to_dict(), _keys(config)))
-            check_same(before.to_dict(), planned.config.to_dict())
             return _Run(planned, work, on_note, on_epoch).run(log)
     start = None
     if init_from is not None:
@@ -180,13 +180,12 @@ class _Run:
             "parameters": sum(p.numel() for p in model.parameters()),
             **started,
         }
+        content = {**self._content(), "data": data.digest()}
+        # First: where this is refused, the folder stays as it was.
+        keeper = Keeper(self.work.training, content, minutes=self.config["checkpoint_minutes"])
         run_folder.begin(self.work, self.about, self.config.to_dict())
         self._describe(self.work.path, data)
-        return Keeper(
-            self.work.training,
-            {**self._content(), "data": data.digest()},
-            minutes=self.config["checkpoint_minutes"],
-        )
+        return keeper
 
     def _trained(self, trainer: CVRTrainer, model: RechubModel, data: _Data, keeper: Keeper) -> tuple[History, Scored]:
         try:
@@ -256,8 +255,8 @@ class _Data:
     notes: tuple[str, ...]
 
     def digest(self) -> str:
-        """Return a hash of the rows that are trained on and validated, in their order."""
-        return " ".join(self.loaders[part].digest() for part in ("train", "valid"))
+        """Return a hash of the rows of all parts, in their order."""
+        return " ".join(loader.digest() for loader in self.loaders.values())
 
 
 def _read(planned: Plan, log: FunnelLog) -> _Data:

@@ -42,10 +42,18 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Let the first signal in the block wait for `asked` to be looked at; the second raises KeyboardInterrupt."""
+    """Let the first signal in the block wait for `asked` to be looked at, at the latest for the block's end.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At the second signal, and at the end of the block if one still waits.
+    """
     _State.waits, _State.asked = True, False
     try:
         yield
+        if _State.asked:
+            raise KeyboardInterrupt
     finally:
         _State.waits = _State.asked = False
 

@@ -12,6 +12,7 @@ import torch
 
 from cvr_plugins.files import OutputError, TargetError
 from cvr_plugins.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cvr_plugins.training.working import check_same
 
 
 class Keeper:
@@ -30,6 +31,8 @@ class Keeper:
     ------
     CheckpointError
         If the file is there and cannot be read safely, or is of a training with another model or other data.
+    ConfigError
+        If it is of a training with another configuration.
     """
 
     def __init__(self, path: Path, content: Mapping[str, Any], *, minutes: float) -> None:
@@ -40,12 +43,9 @@ class Keeper:
             self.found = load_checkpoint(path, framework=content["framework"])
             for key in ("model", "plugin", "data"):
                 if self.found.get(key) != content.get(key):
-                    what = "data" if key == "data" else f"{key} {self.found.get(key)!r}"
-                    raise CheckpointError(
-                        f"{path} was written in a training with other {what}; training cannot go on from it here."
-                        if key == "data"
-                        else f"{path} is of the {what}, not of {content.get(key)!r}."
-                    )
+                    raise CheckpointError(f"{path} is of a training with another {key}; it cannot be gone on with.")
+            # The configuration beside it may have been edited since.
+            check_same(self.found["config"], content["config"])
 
     @property
     def due(self) -> bool:

@@ -22,7 +22,7 @@ TRAINING = "training.pt"
 """The checkpoint that training is taken up from."""
 
 SETTINGS = "config.yaml"
-"""The configuration of a run, written when all else is there that the run begins with."""
+"""The configuration of a run, written when all else is there: a folder without it was left before the run began."""
 
 MAY_CHANGE = frozenset(
     [
@@ -289,7 +289,7 @@ def _left_unbegun(path: Path) -> bool:
 
 @contextmanager
 def _told(work: WorkFolder) -> Iterator[None]:
-    """Say of an interrupt, and of an output that is closed or full, how to go on from what is left."""
+    """Say of an interrupt, and of an error of the system's (an output that is closed or full), how to go on."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -300,7 +300,7 @@ def _told(work: WorkFolder) -> Iterator[None]:
         # What another part of ours has said already is passed on as it is.
         if isinstance(error, OutputError) or not work.path.exists():
             raise
-        raise OutputError(f"{error.strerror or error}: nothing more can be written out. {work.resume}.") from error
+        raise OutputError(f"{error.strerror or error}. {work.resume}.") from error
 
 
 @contextmanager

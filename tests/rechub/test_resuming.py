@@ -131,7 +131,7 @@ def test_it_finishes_elsewhere_and_with_more_epochs(shop, cut_off, tmp_path):
 
 
 def test_what_may_not_differ_is_named(shop, cut_off):
-    _, name = cut_off(CUTS["in validation"])
+    whole, name = cut_off(CUTS["in validation"])
     for keys, message in (
         ({"learning_rate": 0.5}, "learning_rate: 0.02, and now it is 0.5"),
         ({"model": "Naive"}, "model: 'ESMM', and now it is 'Naive'"),
@@ -139,9 +139,21 @@ def test_what_may_not_differ_is_named(shop, cut_off):
         with pytest.raises(ConfigError, match=message):
             run(keys, resume=name)
     frame = pd.read_parquet(shop.path)
-    with pytest.raises(CheckpointError, match="other data"):
-        run({"dataset": str(written(frame.iloc[::-1], name.with_name("other.parquet")))}, resume=name)
-    assert work_folder(name).is_dir()
+    # The last rows are tested on, so that the trained and validated ones are the same.
+    data = {"dataset": str(written(frame.iloc[[*range(len(frame) - 2), -1, -2]], name.with_name("other.parquet")))}
+    before = {file.name: file.read_bytes() for file in work_folder(name).iterdir()}
+    for folder in (None, name.with_name("elsewhere")):
+        with pytest.raises(CheckpointError, match="another data"):
+            run(data, resume=name, folder=folder)
+    settings = work_folder(name) / "config.yaml"
+    settings.write_text(settings.read_text().replace("learning_rate: 0.02", "learning_rate: 0.5"))
+    for folder in (None, name.with_name("elsewhere")):
+        with pytest.raises(ConfigError, match=r"learning_rate: 0\.02, and now it is 0\.5"):
+            run(resume=name, folder=folder)
+    settings.write_bytes(before["config.yaml"])
+    assert {file.name: file.read_bytes() for file in work_folder(name).iterdir()} == before
+    assert not list(name.parent.glob("elsewhere*"))
+    same(whole, run(resume=name).folder)
 
 
 def written(frame: pd.DataFrame, path: Path) -> Path:
@@ -163,6 +175,17 @@ def test_a_signal_ends_training_after_the_batch_and_what_is_kept_goes_on(number,
     assert RunFolder.open(tmp_path / "cut").about["method"] == "ESMM"
     same(whole, run(resume=tmp_path / "cut").folder)
     assert not (tmp_path / "cut" / TRAINING).exists()
+
+
+def test_a_signal_that_comes_when_all_epochs_are_trained_is_not_lost(shop, tmp_path):
+    config = {**shop.config, "epochs": 2, "train_batch_size": 96}
+    whole = run(config, folder=tmp_path / "whole").folder
+    patch = cut(CVRTrainer, "_report", 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with interrupts.handled():
+        found = run(config, folder=tmp_path / "cut")
+    patch.undo()
+    assert found.stopped == "interrupted"
+    same(whole, run(resume=tmp_path / "cut").folder)
 
 
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(shop, tmp_path):
@@ -200,7 +223,7 @@ def test_an_output_that_is_full_ends_a_run_that_goes_on(line, shop, tmp_path, mo
         patch.setattr(sys, "stdout", Full())
         assert command(["run", *given, *line, "-o", "run"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("Error: No space left on device: nothing more can be written out.")
+    assert told.startswith("Error: No space left on device.")
     assert told.endswith("'cvr-plugins run --resume run.unfinished' goes on.")
     assert list(Path("run.unfinished").glob("*.pt*"))
 

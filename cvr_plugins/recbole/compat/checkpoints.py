@@ -90,9 +90,8 @@ class SafeCheckpoints:
         self._random: Mapping[str, Any] | None = None
         self._saved_epoch: int | None = None
         self._keeps = False
-        minutes = (
-            KEYS["checkpoint_minutes"].default if config["checkpoint_minutes"] is None else config["checkpoint_minutes"]
-        )
+        minutes = config["checkpoint_minutes"]
+        minutes = KEYS["checkpoint_minutes"].default if minutes is None else minutes
         self._seconds = 60 * check_number("checkpoint_minutes", minutes, low=0, open_low=True)
         self._written = time.monotonic()
         self._within: Mapping[str, Any] | None = None

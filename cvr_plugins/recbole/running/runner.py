@@ -59,8 +59,8 @@ def run(
     kept, `stopped` is "interrupted", and the run can be resumed. Before that, and a second time, it raises.
     Random numbers are drawn in a fork, loggers and torch's modes are put back: afterwards the process is as it was.
     Raises ConfigError, RegistryError, CheckpointError and TargetError before training, each naming what to change;
-    TrainingError where a model fails in training, and `out` then is a run folder that says why, with the checkpoints to
-    resume from once an epoch was trained; without `out` what RecBole raises where its own models fail.
+    TrainingError where a model fails in training: with `out`, `OUT.unfinished` says why and is what goes on; without
+    `out` what RecBole raises where its own models fail.
     """
     if isinstance(model, (Mapping, RecBoleConfig)) and (dataset, config_file_list, config_dict) != (None, None, None):
         raise ConfigError("Give either a whole configuration, or a model with dataset, config_file_list, config_dict.")

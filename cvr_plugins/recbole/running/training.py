@@ -153,12 +153,6 @@ class Training:
             raise ConfigError(f"Training of {config['model']} cannot be resumed: RecBole trains it in one go.")
         else:
             self.trainer.history = History(config["valid_metric"])
-        self._before = len(self.trainer.history.records)
-
-    @property
-    def trained(self) -> bool:
-        """Whether an epoch has been trained since."""
-        return len(self.trainer.history.records) > self._before
 
     @property
     def about(self) -> dict[str, Any]:
