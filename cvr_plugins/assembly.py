@@ -189,7 +189,9 @@ class Assembly:
             return make()
         except (TypeError, ValueError) as error:
             raise OptionError(f"{self.method.name}{self._owner()}, {part}: {error}") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             reason = sentence(one_line(error))
             raise OptionError(f"{self.method.name}{self._owner()}, {part}: its constructor raised {reason}") from error
 

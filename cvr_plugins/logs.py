@@ -45,13 +45,12 @@ def load_log(config: Config) -> FunnelLog:
     ------
     ConfigError
         If nothing is found, more than one file may be meant, a file lacks a column that a key names, or a registered
-        data set is given keys that say how a file is read.
+        data set is given keys that say how a file is read; in place of whatever else a plugin's builder raises.
     DataError
         If a check of the data fails.
-    Exception
-        What a plugin's builder raises.
     """
     from cvr_plugins.plugins import RegistryError, registry
+    from cvr_plugins.plugins.using import using
 
     name, data_path = config["dataset"], config["data_path"]
     try:
@@ -68,7 +67,8 @@ def load_log(config: Config) -> FunnelLog:
     if fields:
         raise ConfigError(f"The data set {name} knows its columns; {', '.join(fields)} cannot be set for it.")
     params = _params(name, entry.value, config["dataset_params"])
-    log = entry.value(**params) if data_path is None else entry.value(path=data_path, **params)
+    with using(entry, "its builder", ConfigError):
+        log = entry.value(**params) if data_path is None else entry.value(path=data_path, **params)
     if not isinstance(log, FunnelLog):
         raise ConfigError(
             f"The data set {name} of plugin {entry.plugin!r} is not a FunnelLog but a {type(log).__name__}; "

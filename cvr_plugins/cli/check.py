@@ -107,7 +107,9 @@ def _imported(module: str, attribute: str) -> list[tuple[str, Method]]:
     sys.path.insert(0, here)
     try:
         value: Any = import_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _wrong(
             f"{module!r} is no plugin ('cvr-plugins plugins' lists them), and cannot be imported as a module from "
             f"{here}: {sentence(one_line(error))}"

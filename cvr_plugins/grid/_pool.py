@@ -170,7 +170,7 @@ def _answer(task: Task, logs: dict[str, FunnelLog]) -> Reply:
         warnings.showwarning = lambda message, *_, **__: remarks.append(str(message))
         try:
             _run(task, logs, remarks, start)
-        except (Exception, SystemExit) as failure:  # noqa: BLE001 whatever a method raises is its cell's failure
+        except BaseException as failure:  # noqa: BLE001 whatever a method raises is its cell's failure
             # What it left is the grid's to take up.
             said = failure.message if isinstance(failure, TrainingError) else str(failure)
             error = (type(failure).__name__, said, traceback.format_exc())

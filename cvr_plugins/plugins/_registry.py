@@ -24,7 +24,7 @@ from cvr_plugins.plugins._records import (
     RegistryBusy,
     UnknownName,
 )
-from cvr_plugins.wording import one_line
+from cvr_plugins.plugins.blame import blamed
 
 if TYPE_CHECKING:
     import click
@@ -331,12 +331,8 @@ def _added(cli: click.Group, ask: Ask) -> dict[str, click.Command]:
 
 def _computed(entry: Registered, sample: Sample) -> float | None:
     """Compute a registered metric; one that raises in the midst of a run is told with its plugin."""
-    try:
+    with blamed(f"Metric {entry.name!r}", entry.plugin, "its computation", MetricFailed):
         return cast("float | None", entry.value.compute(sample))
-    except Exception as error:
-        if entry.plugin == BUILTIN:
-            raise
-        raise MetricFailed(f"Metric {entry.name!r} (plugin {entry.plugin}) raised {one_line(error)}.") from error
 
 
 def _warn(failures: Iterable[Failure]) -> None:

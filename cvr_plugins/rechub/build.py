@@ -11,6 +11,7 @@ from torch_rechub.basic.initializers import RandomNormal
 from cvr_plugins.assembly import OptionError
 from cvr_plugins.config import Config, ConfigError
 from cvr_plugins.data import Schema, Vocabulary
+from cvr_plugins.plugins.blame import blamed
 from cvr_plugins.rechub.features import Feature
 from cvr_plugins.rechub.models import RechubModel, model_class
 
@@ -34,7 +35,7 @@ def build_model(config: Config, schema: Schema, vocabulary: Vocabulary) -> Rechu
         features[feature.side == "user"].append(made[feature.kind](feature.name))
     dense_stats = vocabulary.dense_stats if config["dense"] == "tanh" else None
     cls = model_class(config["model"])
-    with user_error():
+    with blamed(cls.method.name, cls.plugin, "its constructor", ConfigError), user_error():
         return cls(
             features[True],
             features[False],

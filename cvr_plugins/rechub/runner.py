@@ -15,6 +15,7 @@ from cvr_plugins.data.encoding import FIRST
 from cvr_plugins.files import TargetError
 from cvr_plugins.logs import load_log
 from cvr_plugins.metrics import Scored, reliability
+from cvr_plugins.plugins.blame import blamed
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model, user_error
 from cvr_plugins.rechub.models import RechubModel, model_class
@@ -23,7 +24,6 @@ from cvr_plugins.rechub.trainer import CVRTrainer
 from cvr_plugins.training import run_folder
 from cvr_plugins.training.checkpoint import save_checkpoint
 from cvr_plugins.training.columns import PROPENSITY, check_needs, fitted_propensities, seen_features
-from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.keeper import Keeper
 from cvr_plugins.training.optimisers import learner_class, scheduler_class
@@ -189,7 +189,7 @@ class _Run:
 
     def _trained(self, trainer: CVRTrainer, model: RechubModel, data: _Data, keeper: Keeper) -> tuple[History, Scored]:
         try:
-            with blamed(model.method.name, model.plugin):
+            with blamed(model.method.name, model.plugin, "training", TrainingError):
                 history = trainer.fit(data.loaders["train"], data.loaders["valid"], keeper=keeper)
                 return history, trainer.scored(model, data.loaders["test"])
         except TargetError:
@@ -300,7 +300,7 @@ def _loader(
 
 def _trainer(planned: Plan, model: RechubModel, on_epoch: Callable[[EpochRecord], None] | None) -> CVRTrainer:
     config = planned.config
-    with user_error():
+    with blamed(model.method.name, model.plugin, "its choice of parameters", ConfigError), user_error():
         return CVRTrainer(
             model,
             optimizer_fn=learner_class(config["learner"]),

@@ -13,6 +13,7 @@ from cvr_plugins.assembly import OptionError
 from cvr_plugins.config import Config, ConfigError, load_yaml, resolve
 from cvr_plugins.data import DataError, Schema, Vocabulary
 from cvr_plugins.plugins import RegistryError
+from cvr_plugins.plugins.blame import blamed
 from cvr_plugins.rechub.batches import TensorLoader
 from cvr_plugins.rechub.build import build_model
 from cvr_plugins.rechub.models import RechubModel
@@ -83,7 +84,8 @@ class TrainedRun:
         if not len(encoded):
             return np.empty((0, len(self.model.tasks)), np.float32), dict(encoded.unknown)
         loader = TensorLoader.from_encoded(encoded, {}, batch_size=self.config["eval_batch_size"], device=self.device)
-        with torch_threads(self.config["threads"]), torch.no_grad():
+        whose = blamed(self.model.method.name, self.model.plugin, "prediction", RunFolderError)
+        with torch_threads(self.config["threads"]), torch.no_grad(), whose:
             scores = [self.model(x).cpu().numpy() for x, _ in loader.in_order()]
         return np.concatenate(scores), dict(encoded.unknown)
 

@@ -121,7 +121,9 @@ class Definition:
                 self.run(case)
         except Problem as raised:
             problem, error = raised, raised.__cause__
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a method raises is its failure
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever a method raises is its failure
             problem, error = Problem("no error", one_line(raised)), raised
         seconds = time.perf_counter() - start
         if problem is None:

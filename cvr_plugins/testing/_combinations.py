@@ -53,7 +53,7 @@ def _require_sound(case: Case, names: dict[str, str], what: str) -> None:
         raise Problem(expected, one_line(fault)) from fault
 
 
-def _fault(method: Method, names: dict[str, str], options: dict[str, Any]) -> Exception | None:
+def _fault(method: Method, names: dict[str, str], options: dict[str, Any]) -> BaseException | None:
     """Return what goes wrong with a combination that is not clearly refused, None if nothing does."""
     batch = training_batch(0)
     try:
@@ -62,7 +62,9 @@ def _fault(method: Method, names: dict[str, str], options: dict[str, Any]) -> Ex
         # Assembly makes an OptionError of a constructor's TypeError too, which was not meant as a refusal.
         reason = error.__cause__ or error
         return None if isinstance(reason, ValueError) and str(reason).strip() else error
-    except Exception as error:  # noqa: BLE001 - any other is what is looked for
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - any other is what is looked for
         return error
     try:
         terms = Trainer(model).step(batch)
@@ -71,6 +73,8 @@ def _fault(method: Method, names: dict[str, str], options: dict[str, Any]) -> Ex
         for name, value in {**terms, **predicted}.items():
             if not bool(value.isfinite().all()):
                 return ArithmeticError(f"{name!r} is not finite")
-    except Exception as error:  # noqa: BLE001
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001
         return error
     return None

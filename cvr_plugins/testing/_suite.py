@@ -139,17 +139,15 @@ def _require_options(case: Case) -> None:
     """Raise what is wrong with the options that the caller gave; whatever else is wrong is for the checks to tell."""
     if not case.options:
         return
+    sound = False
     with generators_kept():
         try:
             Case(case.method, {}).model()
-        except Exception:  # noqa: BLE001
-            return
-        try:
+            sound = True
             case.model()
-        except (OptionError, RegistryError):
-            raise
-        except Exception:  # noqa: BLE001
-            return
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or (sound and isinstance(error, (OptionError, RegistryError))):
+                raise
 
 
 def _with_required(names: Sequence[str]) -> list[str]:

@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Inputs, Labels
 from cvr_plugins.model import CVRModel
+from cvr_plugins.plugins.blame import blamed, titled
 from cvr_plugins.training.change import Before
-from cvr_plugins.training.failures import blamed, titled
 from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.step import Step, Stepper, TrainingError
 
@@ -165,7 +165,7 @@ class Loop(Stepper):
         **steps: Any,
     ) -> None:
         super().__init__(model, optimizers, name=titled(name, plugin), **steps)
-        self._whose, self._device = (name, plugin), device
+        self._whose, self._device = (name, plugin, "training", TrainingError), device
         self.schedulers, self._interval = list(schedulers), interval
         self.judged = False
         self.sums: EpochSums | None = None

@@ -173,3 +173,109 @@ def test_what_recbole_s_own_model_had_trained_before_it_failed_is_told(train, tm
         "run.unfinished says why; 'cvr-plugins run --resume run.unfinished' goes on."
     )
     assert [name for name in names_in(tmp_path) if name.startswith("run")] == ["run.unfinished"]
+
+
+LEAVING = """
+from cvr_plugins import Architecture, Method, hookimpl
+from cvr_plugins.metrics import Metric
+from cvr_plugins.objectives import ESMM
+
+def leave(*_, **__):
+    raise {error}
+
+@hookimpl
+def cvr_register_datasets():
+    return {{"leaving": leave}}
+
+@hookimpl
+def cvr_register_metrics():
+    return {{"leaving": Metric("leaving", "max", leave, "")}}
+
+@hookimpl
+def cvr_register_architectures():
+    leaving = dict.fromkeys(("__init__", "forward", "parameters_for"), leave)
+    return {{"leaving": type("Leaving", (Architecture,), leaving)}}
+
+@hookimpl
+def cvr_register_methods():
+    names = ("prepare", "loss", "predict")
+    return [Method(f"Leaves_{{name}}", type("Leaves", (ESMM,), {{name: leave}})) for name in names]
+
+@hookimpl
+def cvr_register_recbole_models():
+    from recbole.data.dataset import Dataset
+    from recbole.model.general_recommender.bpr import BPR
+
+    dataset = type("Leaving", (Dataset,), {{"__init__": leave}})
+    configured = {{"recbole_configure": classmethod(leave)}}
+    return [type("ConfiguredBPR", (BPR,), configured), type("DataBPR", (BPR,), {{"recbole_dataset": dataset}})]
+"""
+
+RUN = "run -m ESMM -d {log} epochs=1 dims=[2] show_progress=false"
+RECBOLES = "run --framework recbole -d toy data_path={data} -m"
+LEFT = {
+    "run -m ESMM -d leaving": "leaving (plugin acme): its builder raised",
+    "run -m FM --framework recbole -d leaving": "leaving (plugin acme): its builder raised",
+    "export leaving out.csv": "leaving (plugin acme): its builder raised",
+    f"{RUN} metrics=[leaving]": "Metric 'leaving' (plugin acme): its computation raised",
+    f"{RUN} architecture=leaving": (
+        "ESMM (plugin acme), architecture 'leaving' on backbone 'mlp': its constructor raised"
+    ),
+    f"{RUN} -m Leaves_prepare": "Leaves_prepare (plugin acme): its constructor raised",
+    f"{RUN} -m Leaves_loss": "Leaves_loss (plugin acme): training raised",
+    f"{RECBOLES} ConfiguredBPR": "ConfiguredBPR (plugin acme): recbole_configure raised",
+    f"{RECBOLES} DataBPR": "DataBPR (plugin acme): its data set raised",
+    "check Leaves_predict --only predictions": None,
+}
+"""Command line -> what it says of a part that leaves, None for what is a table."""
+
+
+@pytest.mark.parametrize(("error", "said"), [("SystemExit(0)", "SystemExit: 0"), ("GeneratorExit", "GeneratorExit")])
+@pytest.mark.parametrize("line", LEFT)
+def test_whoever_leaves_the_process_is_named_and_the_command_fails(
+    line, error, said, distributions, typed, small_data, tmp_path, monkeypatch
+):
+    pytest.importorskip("recbole" if "recbole" in line else "torch_rechub")
+    monkeypatch.chdir(tmp_path)
+    distributions.add("acme", LEAVING.format(error=error))
+    code, out, err = typed(*line.format(log=small_data / "log.csv", data=small_data).split())
+    if LEFT[line] is None:
+        assert (code, f"found: {said}" in out) == (1, True)
+    else:
+        assert code in (1, 2)
+        assert f"Error: {LEFT[line]} {said}." in err
+
+
+def test_a_model_that_leaves_while_it_predicts_is_named(
+    distributions, method_source, train, typed, small_data, tmp_path, monkeypatch
+):
+    leaving = (
+        "def predict(self, out):\n    import os\n    return os.environ.get('LEAVE') and exit(0) or super().predict(out)"
+    )
+    distributions.add("acme", method_source(extra=leaving))
+    assert train("Broken", tmp_path / "run")[0] == 0
+    monkeypatch.setenv("LEAVE", "1")
+    code, _, err = typed("predict", tmp_path / "run", small_data / "log.csv", tmp_path / "out.csv")
+    assert (code, err.splitlines()[-1]) == (2, "Error: Broken (plugin acme): prediction raised SystemExit: 0.")
+
+
+def test_what_a_builder_leaves_changed_is_put_back_and_told(distributions, typed):
+    torch = pytest.importorskip("torch")
+    distributions.add(
+        "acme",
+        """
+        from cvr_plugins import hookimpl
+
+        def build():
+            import torch
+            torch.set_grad_enabled(False)
+            raise SystemExit
+
+        @hookimpl
+        def cvr_register_datasets():
+            return {"leaving": build}
+        """,
+    )
+    code, _, err = typed("run", "-m", "ESMM", "-d", "leaving")
+    assert (code, torch.is_grad_enabled()) == (2, True)
+    assert "Plugin 'acme' (state): torch's gradient mode changed by its builder, and put back." in err

@@ -114,5 +114,7 @@ def test_what_is_no_number_is_refused_with_the_metric_s_name(distributions, scor
 
 def test_a_metric_that_raises_is_named_with_its_plugin(distributions, scored):
     distributions.add("acme", GARBAGE.format(value="1 / 0"))
-    with pytest.raises(ValueError, match=r"Metric 'odd' \(plugin acme\) raised ZeroDivisionError: division by zero\."):
+    with pytest.raises(
+        ValueError, match=r"Metric 'odd' \(plugin acme\): its computation raised ZeroDivisionError: division by zero\."
+    ):
         metrics.evaluate(scored, ["odd"], find=distributions.load().metric)

@@ -15,6 +15,7 @@ from cvr_plugins.config import ConfigError
 from cvr_plugins.contracts import Labels, Method, Objective, Weighting
 from cvr_plugins.encoder import Encoder, Field
 from cvr_plugins.model import CVRModel
+from cvr_plugins.plugins.blame import titled
 from cvr_plugins.recbole.context.dataset import MethodDataset, role_keys
 from cvr_plugins.recbole.context.defaults import configure
 from cvr_plugins.recbole.context.fields import buckets, feature_fields, label_fields
@@ -23,7 +24,6 @@ from cvr_plugins.recbole.context.options import DEFAULTS, options_of
 from cvr_plugins.recbole.context.propensity import FIELD, values_of
 from cvr_plugins.recbole.context.trainer import MethodTrainer
 from cvr_plugins.training.columns import PROPENSITY, check_needs, labels_of
-from cvr_plugins.training.failures import titled
 from cvr_plugins.training.warm_start import Start
 
 

@@ -21,6 +21,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from cvr_plugins.config import ConfigError, Loader, read_mapping, refuse_processes
+from cvr_plugins.plugins.blame import blamed
 from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat.binding import bind, register_metrics
 from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK
@@ -170,7 +171,8 @@ class Config(RecBoleConfig):
         return {} if self._place is None else self._place.keys
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        super()._load_internal_config_dict(model, model_class, dataset)
+        with blamed(model, names.owner(model), "recbole_configure", ConfigError):
+            super()._load_internal_config_dict(model, model_class, dataset)
         if self._place is not None:
             self._take_keys_of(self._place, model_class)
         self._warn_of_misspelt(model_class)

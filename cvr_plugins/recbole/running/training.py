@@ -15,6 +15,7 @@ from recbole.utils import get_flops, get_trainer, init_seed
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
+from cvr_plugins.plugins.blame import blamed
 from cvr_plugins.recbole import names
 from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, SafeCheckpoints
 from cvr_plugins.recbole.compat.guards import check_pretrained
@@ -24,7 +25,6 @@ from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.recbole.evaluation.names import is_of_sessions
 from cvr_plugins.recbole.running import datasets
 from cvr_plugins.recbole.running.resuming import CHECKPOINT, check_taken_up
-from cvr_plugins.training.failures import blamed
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.results import RunResult
 from cvr_plugins.training.step import TrainingError
@@ -42,12 +42,14 @@ def data_and_model(config: RecBoleConfig) -> tuple[Any, Any, Any, Any, Any]:
     datasets.check(
         config["data_path"], config["dataset"], config["benchmark_filename"], config["additional_feat_suffix"]
     )
-    with packages_named(config), _fields_named(config):
+    name, owner = config["model"], names.owner(config["model"])
+    brought = owner if hasattr(config.model_class, "recbole_dataset") else None
+    with blamed(name, brought, "its data set", ConfigError), packages_named(config), _fields_named(config):
         dataset = create_dataset(config)
         parts = data_preparation(config, dataset)
         init_seed(config["seed"], config["reproducibility"])
         check_pretrained(config)
-        with blamed(config["model"], names.owner(config["model"]), "its constructor", ConfigError):
+        with blamed(name, owner, "its constructor", ConfigError):
             model = config.model_class(config, parts[0]._dataset)
         model = model.to(config["device"])
     return (dataset, *parts, model)
@@ -91,7 +93,9 @@ def log_flops(config: RecBoleConfig, dataset: Any, model: Any) -> None:
     logger = getLogger()
     try:
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
-    except Exception as error:  # noqa: BLE001 - a count that is only shown is no reason to end a run
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a count that is only shown is no reason to end a run
         logger.warning(f"FLOPs were not counted: {type(error).__name__}: {error}")
     else:
         logger.info(f"FLOPs: {flops}")
