@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from cvr_plugins.cli._output import remark
+from cvr_plugins.training.interrupts import handled
 from cvr_plugins.wording import flat, one_line
 
 _COMMANDS = {
@@ -102,27 +104,37 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 the work failed, 2 the command, configuration or data are wrong."""
+    """Run the command line and exit: 0 done, 1 the work failed or was interrupted, 2 what was given is wrong."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It was closed: its number would go to the next file that is opened, and what is printed into that.
+            stream = open(os.devnull, mode)  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads on ('... | head'); Python would say so once more when it closes the stream.
+    except OSError:
+        # Full, or nobody reads on ('... | head'); Python would say so once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; errors go to standard error on one line."""
+    """Run one command line and return its exit code; errors go to standard error on one line.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does.
+    """
     # Anywhere in the line: who sees an error repeats the command with --debug at its end.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            code: Any = cli.main(
-                args=["--debug", *arguments] if debug else arguments, prog_name="cvr-plugins", standalone_mode=False
-            )
+            with handled():
+                code: Any = cli.main(
+                    args=["--debug", *arguments] if debug else arguments, prog_name="cvr-plugins", standalone_mode=False
+                )
         except click.exceptions.Exit as leave:
             code = leave.exit_code
         except SystemExit as leave:
@@ -133,7 +145,7 @@ def run(arguments: list[str]) -> int:
         except (click.Abort, KeyboardInterrupt) as interrupt:
             ours = next((each for each in arguments if not each.startswith("-")), None) in _COMMANDS
             # click raises its own error in its place.
-            left = str(interrupt.__cause__ or interrupt) or ("nothing was written." if ours else "")
+            left = str(interrupt.__cause__ or interrupt) or ("nothing is left half written." if ours else "")
             code = _fail(f"Interrupted; {left}" if left else "Interrupted.", FAILURE, debug)
         except BrokenPipeError:
             code = FAILURE
@@ -145,7 +157,7 @@ def run(arguments: list[str]) -> int:
 def _usage(error: click.ClickException, debug: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         # Of a plugin's group, since click 8.2: the message is the help.
-        click.echo(error.format_message(), err=True)
+        remark(error.format_message())
         return USAGE
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     where = f" Try '{ctx.command_path} --help'." if ctx is not None else ""
@@ -167,9 +179,9 @@ def _one_line(error: BaseException) -> str:
 def _fail(message: str, code: int, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"Error: {message}", err=True)
+    remark(f"Error: {message}")
     return code
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"Warning: {flat(message)}", err=True)
+    remark(f"Warning: {flat(message)}")

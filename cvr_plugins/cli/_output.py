@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cvr_plugins.files import OutputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +25,24 @@ _SPACES = {
     "oracle": "all rows against the conversion had they been clicked",
 }
 _UNBOUNDED = 100_000
+
+
+def remark(text: str) -> None:
+    """Print a line to standard error; where that is full, nothing ends for it."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+@contextmanager
+def stands(what: str) -> Iterator[None]:
+    """Say of a standard output that is closed or full what stands all the same."""
+    try:
+        yield
+    except OSError as error:
+        # What another part of ours has said already is passed on as it is.
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"{error.strerror or error}. {what}") from error
 
 
 def echo_json(value: Any) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cvr_plugins.cli._output import remark, stands
+
 if TYPE_CHECKING:
     from cvr_plugins.config import Config
     from cvr_plugins.data import FunnelLog
@@ -54,11 +56,10 @@ def export(dataset: str, out: Path, files: tuple[str, ...], part: str | None, pa
         folder, remarks = write_atomic(log, out)
         written, notes = folder, (*notes, *remarks)
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
-    click.echo(f"{written}: {flat(log.summary())}")
-    click.echo(
-        f"Configuration to read it with:\n{dump_yaml({'dataset': str(written), **field_keys(log.schema)})}".rstrip()
-    )
+        remark(f"Note: {note}")
+    keys = dump_yaml({"dataset": str(written), **field_keys(log.schema)}).rstrip()
+    with stands(f"{written} is written."):
+        click.echo(f"{written}: {flat(log.summary())}\nConfiguration to read it with:\n{keys}")
 
 
 def _part(log: FunnelLog, part: str, config: Config) -> FunnelLog:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+
+from cvr_plugins.cli._output import remark, stands
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -51,8 +53,10 @@ def grid(
 
     watched = {cell.name: cell.config["valid_metric"] for cell in found.cells}
     progress = _Progress(watched, show=found.cells[0].config["show_progress"])
+    again = shlex.join(["cvr-plugins", "grid", "-c", file, "-o", str(out), "--resume", *pairs])
+    left = f"what has finished is in {out}. Go on with: {again}"
     try:
-        with progress:
+        with stands(left[0].upper() + left[1:]), progress:
             outcome = run_grid(
                 found,
                 out,
@@ -64,12 +68,12 @@ def grid(
                 on_row=progress.row,
             )
     except KeyboardInterrupt:
-        again = shlex.join(["cvr-plugins", "grid", "-c", file, "-o", str(out), "--resume", *pairs])
-        click.echo(f"Interrupted; what has finished is in {out}. Go on with: {again}", err=True)
+        remark(f"Interrupted; {left}")
         return 1
     before = f", {outcome.before} had a result before" if outcome.before else ""
     failed = f", {outcome.failed} of them failed (tracebacks in {out / 'errors'})" if outcome.failed else ""
-    click.echo(f"Ran {_count(outcome.ran)}{failed}{before}: {out / 'results.csv'}")
+    with stands(f"The grid is finished, and in {out}."):
+        click.echo(f"Ran {_count(outcome.ran)}{failed}{before}: {out / 'results.csv'}")
     return 1 if outcome.failed else 0
 
 
@@ -105,15 +109,15 @@ class _Progress:
             )
         else:
             line = f"{row['cell']}: FAILED, {row['error']}"
-        self._write(line, err=False)
+        self._write(line, click.echo)
         self._bar.update(1)
 
     def note(self, text: str) -> None:
-        self._write(f"Note: {text}", err=True)
+        self._write(f"Note: {text}", remark)
 
-    def _write(self, line: str, *, err: bool) -> None:
+    def _write(self, line: str, echo: Callable[[str], None]) -> None:
         with self._make.external_write_mode():
-            click.echo(line, err=err)
+            echo(line)
 
 
 def _count(cells: int) -> str:

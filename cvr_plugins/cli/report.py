@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cvr_plugins.cli._output import remark, stands
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -64,8 +66,9 @@ def report(
 
     request = Request(metrics, baseline, compared, columns, over or None, digits, chosen)
     files = write_report(folder, request, FORMATS if form == "all" else (form,), out)
+    with stands(f"{', '.join(map(str, files))} is written."):
+        for file in files:
+            if file.suffix == ".md":
+                click.echo(file.read_text(encoding="utf-8"))
     for file in files:
-        if file.suffix == ".md":
-            click.echo(file.read_text(encoding="utf-8"))
-    for file in files:
-        click.echo(f"Wrote {file}", err=True)
+        remark(f"Wrote {file}")

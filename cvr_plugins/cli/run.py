@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cvr_plugins.cli._output import remark, stands
+
 if TYPE_CHECKING:
     from cvr_plugins.training.history import EpochRecord
     from cvr_plugins.training.results import RunResult
@@ -53,7 +55,6 @@ def run(
     from cvr_plugins.cli._output import epoch_line, flat
     from cvr_plugins.cli.configs import find_config
     from cvr_plugins.config import ConfigError, load_yaml, parse_pairs, resolve
-    from cvr_plugins.training.interrupts import handled
     from cvr_plugins.training.run_folder import settings_of
     from cvr_plugins.training.working import left_of
 
@@ -76,36 +77,43 @@ def run(
         from cvr_plugins.cli import _run_recbole
 
         paths = [find_config(name) for name in files]
-        with handled():
-            result = _run_recbole.run(paths, keys, out=out, resume=resume, init_from=init_from, on_epoch=on_epoch)
+        result = _run_recbole.run(paths, keys, out=out, resume=resume, init_from=init_from, on_epoch=on_epoch)
         return _tell(result, as_json)
     config = resolve({key: value for key, value in merged.items() if key != "framework"})
 
     from cvr_plugins.rechub.runner import run as run_method
 
-    with handled():
-        result = run_method(
-            config,
-            folder=out,
-            resume=resume,
-            init_from=init_from,
-            on_note=lambda note: click.echo(f"Note: {note}", err=True),
-            on_epoch=partial(on_epoch, config["valid_metric"]),
-        )
+    result = run_method(
+        config,
+        folder=out,
+        resume=resume,
+        init_from=init_from,
+        on_note=lambda note: remark(f"Note: {note}"),
+        on_epoch=partial(on_epoch, config["valid_metric"]),
+    )
     return _tell(result, as_json, log=f"{config['dataset']}: {flat(result.log)}")
 
 
 def _tell(result: RunResult, as_json: bool, *, log: str | None = None) -> int:
     """Show what a run found; return the exit code."""
+    interrupted = result.stopped == "interrupted"
+    goes_on = f"'cvr-plugins run --resume {result.folder}' goes on." if interrupted else ""
+    with stands(f"The run is finished, and in {result.folder}. {goes_on}".rstrip()):
+        _show(result, as_json, log)
+        if goes_on and not as_json:
+            click.echo(goes_on)
+    return int(interrupted)
+
+
+def _show(result: RunResult, as_json: bool, log: str | None) -> None:
     from cvr_plugins.cli._output import echo_json, echo_report, ending
     from cvr_plugins.training.run_folder import RunFolder
 
-    interrupted = result.stopped == "interrupted"
     if as_json:
         assert result.folder is not None
         metrics = RunFolder.open(result.folder).read_json("metrics.json")
         echo_json({"folder": str(result.folder), "stopped": result.stopped, **metrics})
-        return int(interrupted)
+        return
     said = [log, ending(result.history) if result.history.records else None]
     click.echo("\n" + "\n".join(filter(None, said)))
     title = f"\n{result.config['model']} on the test part of {result.config['dataset']}"
@@ -116,6 +124,3 @@ def _tell(result: RunResult, as_json: bool, *, log: str | None = None) -> int:
 
         echo_own(result.test_result or {}, title)
     click.echo(f"\nRun folder: {result.folder}")
-    if interrupted:
-        click.echo(f"'cvr-plugins run --resume {result.folder}' goes on.")
-    return int(interrupted)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cvr_plugins.cli._output import remark, stands
+
 if TYPE_CHECKING:
     from cvr_plugins.rechub.scoring import Scoring
 
@@ -34,7 +36,8 @@ def predict(run_dir: str, log: str, out: str, device: str, verify: bool) -> None
     with _bar("predict") as on_rows:
         scoring = score(run_dir, log, out, device=device, verify=verify, on_rows=on_rows)
     _echo_notes(scoring)
-    click.echo(f"Scored {scoring.rows:,} rows: {out}")
+    with stands(f"{out} is written."):
+        click.echo(f"Scored {scoring.rows:,} rows: {out}")
 
 
 @click.command(short_help="Evaluate a run's model on a labelled log.")
@@ -91,10 +94,7 @@ def _bar(what: str) -> Iterator[Callable[[int], None]]:
 
 def _echo_notes(scoring: Scoring) -> None:
     for note in scoring.notes:
-        click.echo(f"Note: {note}", err=True)
+        remark(f"Note: {note}")
     for name, count in scoring.unknown.items():
         tokens = "1 token" if count == 1 else f"{count:,} tokens"
-        click.echo(
-            f"Note: column {name!r}: {tokens} not in the run's vocabulary, scored as the unknown id.",
-            err=True,
-        )
+        remark(f"Note: column {name!r}: {tokens} not in the run's vocabulary, scored as the unknown id.")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cvr_plugins.cli._output import remark, stands
+
 
 @click.command(short_help="Write the weights of a run alone.")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -33,7 +35,8 @@ def weights(run: Path, out: Path, verify: bool) -> None:
     checkpoint = load_checkpoint(RunFolder.open(run, verify=verify).file(found[0].name) if run.is_dir() else found[0])
     with whole_file(out) as aside:
         torch.save(checkpoint["state_dict"], aside)
-    click.echo(f"{out}: {len(checkpoint['state_dict'])} tensors of {checkpoint['model']}")
+    with stands(f"{out} is written."):
+        click.echo(f"{out}: {len(checkpoint['state_dict'])} tensors of {checkpoint['model']}")
     others = sorted(checkpoint.get("other_parameter") or {})
     if others:
-        click.echo(f"Note: {', '.join(others)}, which the model keeps beside its weights, is not in it.", err=True)
+        remark(f"Note: {', '.join(others)}, which the model keeps beside its weights, is not in it.")

@@ -192,7 +192,8 @@ class _Run:
             with blamed(model.method.name, model.plugin, "training", TrainingError):
                 history = trainer.fit(data.loaders["train"], data.loaders["valid"], keeper=keeper)
                 return history, trainer.scored(model, data.loaders["test"])
-        except TargetError:
+        except OSError:
+            # Of a disk or an output that is full, not of the run.
             raise
         except Exception as error:
             run_folder.write_failed(self.work, self.about, self.config.to_dict(), trainer.history, error)

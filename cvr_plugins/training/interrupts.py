@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_ONE = 1.0
+"""Seconds within which SIGTERM and SIGHUP that follow a signal are the same one."""
 
 
 class _State:
     waits = False
     asked = False
+    last = -math.inf
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    before, _State.last = _State.last, time.monotonic()
+    if number != signal.SIGINT and _State.last - before < _ONE:
+        # The system and the shell both say that a terminal is closed.
+        return
     if not _State.waits or _State.asked:
         raise KeyboardInterrupt
     _State.asked = True
@@ -28,7 +37,7 @@ def handled() -> Iterator[None]:
 
     A signal that arrives ignored, as under `nohup`, stays ignored; outside the main thread nothing is changed.
     """
-    before = {}
+    before, _State.last = {}, -math.inf
     if threading.current_thread() is threading.main_thread():
         for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):

@@ -107,7 +107,7 @@ class PluginError(Exception):
         (RuntimeError(), 1, "RuntimeError"),
         (GeneratorExit(), 1, "GeneratorExit"),
         (OSError(28, "No space left on device"), 1, "OSError: [Errno 28] No space left on device"),
-        (KeyboardInterrupt(), 1, "Interrupted; nothing was written."),
+        (KeyboardInterrupt(), 1, "Interrupted; nothing is left half written."),
         (click.ClickException("no"), 2, "no"),
         (SystemExit("gone"), 1, "gone"),
     ],

@@ -1,4 +1,4 @@
-"""A real Ctrl-C, sent to a process of its own while it trains and writes, and to this one while it predicts."""
+"""Real signals, sent to a process of its own while it trains and writes, and to this one while it predicts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from cvr_plugins.training.checkpoint import load_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(os.name != "posix", reason="sends SIGINT"),
+    pytest.mark.skipif(os.name != "posix", reason="sends signals"),
 ]
 
 PAUSES = """
 import sys, time
 from cvr_plugins.cli._group import run
+from cvr_plugins import files
 from cvr_plugins.training import loop, run_folder
 
 def paused(owner, name, mark):
@@ -35,12 +36,15 @@ def paused(owner, name, mark):
 
 paused(loop.Loop, "train_batch", "TRAINING")
 paused(run_folder, "write", "WRITING")
+paused(files, "put_in_place", "PLACING")
 sys.exit(run(sys.argv[2:]))
 """
 
 
-def _interrupted(sleeps: str, marks: list[str], *arguments: object) -> tuple[int, str, str]:
-    """Type a command line and send SIGINT each time one of the marks is printed."""
+def _interrupted(
+    sleeps: str, marks: list[str], *arguments: object, number: int = signal.SIGINT
+) -> tuple[int, str, str]:
+    """Type a command line and send a signal each time one of the marks is printed."""
     process = subprocess.Popen(
         [sys.executable, "-c", PAUSES, sleeps, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -53,7 +57,7 @@ def _interrupted(sleeps: str, marks: list[str], *arguments: object) -> tuple[int
             lines.append(line)
             if waiting and line.startswith(waiting[0]):
                 waiting.pop(0)
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -91,8 +95,29 @@ def test_without_a_run_folder_it_says_how_to_go_on(sleeps, marks, line, tmp_path
     assert load_checkpoint(left / "training.pt")["model"] == "ESMM"
 
 
-def test_of_predict_leaves_no_file(shop, shop_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(TrainedRun, "score", lambda *_: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_of_predict_leaves_no_file(number, shop, shop_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TrainedRun, "score", lambda *_: signal.raise_signal(number))
     assert run(["predict", str(shop_run), str(shop.path), str(tmp_path / "out.csv")]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "Error: Interrupted; nothing was written."
+    assert capsys.readouterr().err.splitlines()[-1] == "Error: Interrupted; nothing is left half written."
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_a_kill_leaves_nothing_half_written_and_what_it_leaves_is_gone_with_the_next(command, shop, shop_run, tmp_path):
+    given = {"predict": [shop_run, shop.path], "export": ["-c", shop.file, shop.path]}[command]
+    line = [command, *map(str, given), str(tmp_path / "out.csv")]
+    code, _, _ = _interrupted("PLACING", ["PLACING"], *line, number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".out.csv")
+    whole = left.read_bytes()
+    assert run(line) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_with_its_outputs_closed_a_run_trains_and_finishes(shop, tmp_path):
+    line = f"exec '{sys.executable}' -c 'from cvr_plugins.cli import main; main()' run -c {shop.file} -o run >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], cwd=tmp_path).returncode == 0
+    TrainedRun.load(tmp_path / "run")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +43,24 @@ def test_a_run_prints_epochs_metrics_and_where_it_is_kept(typed, shop):
     assert out.endswith("Run folder: mine\n")
     assert "Note: token column 'hour': missing in" in err
     assert "Error" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")
+@pytest.mark.parametrize(
+    ("line", "stands"),
+    [
+        ("run -c {shop.file} --json -o mine", "The run is finished, and in mine."),
+        ("predict {run} {shop.path} scores.csv", "scores.csv is written."),
+        ("export -c {shop.file} {shop.path} log.csv", "log.csv is written."),
+        ("weights {run} weights.pt", "weights.pt is written."),
+    ],
+)
+def test_an_output_that_is_full_when_the_work_is_done_is_told_what_stands(line, stands, typed, shop, shop_run):
+    with open("/dev/full", "wb", buffering=0) as full, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
+        code, _, err = typed(*line.format(shop=shop, run=shop_run).split())
+    assert (code, err.splitlines()[-1]) == (1, f"Error: No space left on device. {stands}")
+    assert Path(line.split()[-1]).exists()
 
 
 def test_later_settings_win_in_either_spelling(typed, shop, tmp_path):

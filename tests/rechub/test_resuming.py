@@ -226,6 +226,7 @@ def test_an_output_that_is_full_ends_a_run_that_goes_on(line, shop, tmp_path, mo
     assert told.startswith("Error: No space left on device.")
     assert told.endswith("'cvr-plugins run --resume run.unfinished' goes on.")
     assert list(Path("run.unfinished").glob("*.pt*"))
+    assert "error" not in RunFolder(Path("run.unfinished"), verify=False).about
 
 
 def test_ignored_signals_stay_ignored_and_handlers_are_put_back():
