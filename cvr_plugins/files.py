@@ -1,7 +1,9 @@
-"""Writing whole or not at all: everything is written aside and renamed into place at the end."""
+"""Writing whole or not at all, aside and renamed into place at the end; and where a file is no text."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import os
 import re
 import shutil
@@ -9,6 +11,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cvr_plugins.wording import flat
 
 try:
     import fcntl
@@ -22,6 +26,32 @@ class OutputError(OSError):
 
 class TargetError(OutputError, ValueError):
     """A place that nothing can be written to; found before anything is written."""
+
+
+def undecodable(path: str | Path, encoding: str) -> str:
+    """Say in a sentence where a text file is not in its encoding, and in which it may be; "" if it cannot be said."""
+    opened = gzip.open if str(path).lower().endswith(".gz") else open
+    line = 1
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        with opened(path, "rb") as file:
+            while block := file.read(1 << 20):
+                decoder.decode(block)
+                line += block.count(b"\n")
+        decoder.decode(b"", True)
+    except UnicodeDecodeError as error:
+        held, at = error.object, error.start
+        if held[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and line == 1:
+            return f"{str(path)!r} is not {encoding} text: it begins as utf-16 does."
+        line += held[:at].count(b"\n")
+        shown = flat(held[max(0, at - 12) : at + 12].decode("cp1252", "replace"))
+        found = f"line {line} holds the byte 0x{held[at]:02x}, in what cp1252 reads as {shown!r}"
+        return f"{str(path)!r} is not {encoding} text: {found}."
+    except UnicodeError as error:
+        return f"{str(path)!r} is not {encoding} text: {error}."
+    except (OSError, EOFError):
+        pass
+    return ""
 
 
 @contextmanager

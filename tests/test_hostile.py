@@ -101,6 +101,15 @@ def test_a_hostile_file_is_a_sentence_on_the_command_line(command, tmp_path, mon
     assert YAML["laughs"][1] in line
 
 
+@pytest.mark.parametrize("reader", [load_yaml, of_recbole])
+def test_a_file_in_another_encoding_is_named_with_line_and_byte(reader, tmp_path):
+    (tmp_path / "keys.yaml").write_bytes("epochs: 1\ncheckpoint_dir: Läufe\n".encode("cp1252"))
+    with pytest.raises(
+        ConfigError, match=r"keys.yaml' is not utf-8 text: line 2 holds the byte 0xe4, .*Läufe'. Save it"
+    ):
+        reader(tmp_path / "keys.yaml")
+
+
 @given(st.lists(st.lists(st.one_of(st.integers(0, 9), st.tuples(st.integers(0, 99))), max_size=5), max_size=7))
 def test_aliases_count_as_what_they_name(lists):
     lines, values = [], {}

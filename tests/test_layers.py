@@ -15,7 +15,7 @@ import cvr_plugins
 PACKAGE = Path(cvr_plugins.__file__).parent
 
 FLOORS = """
-    files  nearest  wording  options  learners  functional  contracts  transport
+    wording  files  nearest  options  learners  functional  contracts  transport
     metrics  data  config  sequential  scaffold  encoder
     hookspecs  propensities  weightings
     plugins

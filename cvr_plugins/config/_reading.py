@@ -11,6 +11,7 @@ import yaml
 
 from cvr_plugins.config._errors import ConfigError
 from cvr_plugins.config._keys import KEYS
+from cvr_plugins.files import undecodable
 from cvr_plugins.wording import flat
 
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -137,9 +138,10 @@ def read_mapping(path: str | Path, loader: type[yaml.SafeLoader], what: str) -> 
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
             text = file.read(_MOST_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"Cannot read the configuration file {path}: {reason}.") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration file {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration file {undecodable(path, 'utf-8')} Save it as UTF-8.") from error
     if len(text) > _MOST_CHARACTERS:
         raise ConfigError(f"{path} is no configuration: it holds more than {_MOST_CHARACTERS:,} characters.")
     try:

@@ -20,9 +20,12 @@ import pyarrow.parquet as pq
 
 from cvr_plugins.data.errors import DataError, quoted, require_columns
 from cvr_plugins.data.tokens import is_list, is_text, joined, refuse_separators
+from cvr_plugins.files import undecodable
 from cvr_plugins.options import check_count
 from cvr_plugins.wording import first_line
 
+ENCODING = "Give the encoding that it is in, such as encoding=cp1252, or save it anew as UTF-8."
+"""What to do about a text that is not in its encoding."""
 BATCH_ROWS = 65536
 _BLOCK_BYTES = 8 << 20
 _DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
@@ -32,7 +35,7 @@ SUFFIXES = (*_DELIMITERS, ".parquet")
 _CSV_COLUMN = re.compile(r"CSV column #(\d+)")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _MISSING_NUMBERS = pa.array(pacsv.ConvertOptions().null_values)
-_READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+_READ_ERRORS = (pa.ArrowException, OSError, UnicodeError)
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,12 @@ class Source:
             return pa.schema([(name, pa.string()) for name in self.names])
         try:
             found = self._csv({}, None).schema if self.delimiter else pq.read_schema(self._files()[0])
+            found = pa.schema([field for field in found if not _PANDAS_INDEX.fullmatch(field.name)])
         except _READ_ERRORS as error:
             raise self._unreadable(error) from error
-        found = pa.schema([field for field in found if not _PANDAS_INDEX.fullmatch(field.name)])
         require_columns(found.names, (), f"File {str(self.path)!r}")
         if self.delimiter and any(pa.types.is_binary(field.type) for field in found):
-            raise self._not_text()
+            raise self._unreadable(DataError("it holds what is no text"))
         return found
 
     def tables(
@@ -220,15 +223,11 @@ class Source:
         return table
 
     def _unreadable(self, error: BaseException) -> DataError:
-        if "UTF8" in str(error) or isinstance(error, UnicodeDecodeError):
-            return self._not_text()
+        reason = self.delimiter and undecodable(self.path, self.encoding)
+        if reason:
+            return DataError(f"File {reason} {ENCODING}")
         text = _CSV_COLUMN.sub(lambda found: f"column {self.header.names[int(found[1])]!r}", first_line(error))
         return DataError(f"File {str(self.path)!r} cannot be read: {text}. Correct the file.")
-
-    def _not_text(self) -> DataError:
-        return DataError(
-            f"File {str(self.path)!r} is not {self.encoding} text; pass its encoding (such as encoding='latin-1')."
-        )
 
 
 class TableWriter:

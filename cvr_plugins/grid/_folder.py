@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cvr_plugins.files import whole_file
+from cvr_plugins.files import undecodable, whole_file
 from cvr_plugins.grid._cells import Cell, GridError, differences
 from cvr_plugins.grid._rows import CELL_FILE, FAILED, FIXED_COLUMNS, Row, finished_row
 from cvr_plugins.grid._spec import Grid
@@ -160,12 +160,14 @@ class GridFolder:
         self._write_table()
 
     def read(self) -> list[dict[str, str]]:
-        """Return the rows of the table; none if there is no table."""
+        """Return the rows of the table, none if there is none; raise GridError if it is no text."""
         try:
             with self.table.open(newline="", encoding="utf-8") as file:
                 return list(csv.DictReader(file))
         except FileNotFoundError:
             return []
+        except UnicodeDecodeError as error:
+            raise GridError(f"{undecodable(self.table, 'utf-8')} Save it as UTF-8.") from error
 
     def grid(self) -> dict[str, Any]:
         """Return the content of grid.json. Raises GridError if this is not the folder of a grid."""

@@ -167,3 +167,7 @@ def test_a_folder_of_another_format_or_of_no_grid_is_refused(finished_copy, tmp_
     (finished_copy / "grid.json").write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(GridError, match="grid format 99"):
         GridFolder(finished_copy).grid()
+    table = GridFolder(finished_copy).table
+    table.write_bytes(table.read_bytes() + "Läufe".encode("cp1252"))
+    with pytest.raises(GridError, match=r"is not utf-8 text: .*Läufe'. Save it as UTF-8"):
+        GridFolder(finished_copy).read()

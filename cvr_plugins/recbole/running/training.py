@@ -14,6 +14,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_trainer, init_seed
 
 from cvr_plugins.config import ConfigError
+from cvr_plugins.data.errors import DataError
+from cvr_plugins.data.source import ENCODING
+from cvr_plugins.files import undecodable
 from cvr_plugins.metrics import ReliabilityCurve, Report, reliability
 from cvr_plugins.plugins.blame import blamed
 from cvr_plugins.recbole import names
@@ -68,7 +71,7 @@ def packages_named(config: RecBoleConfig) -> Iterator[None]:
 
 @contextmanager
 def _fields_named(config: RecBoleConfig) -> Iterator[None]:
-    """Say in a sentence that a field or the order of time is missing, where RecBole says no more than its name."""
+    """Say in a sentence that a field, the order of time or the right encoding is missing, where RecBole says little."""
     try:
         yield
     except KeyError as error:
@@ -76,6 +79,15 @@ def _fields_named(config: RecBoleConfig) -> Iterator[None]:
             f"RecBole lacks {error} in {config['dataset']} for {config['model']}: if it is a field, load_col must list "
             "it, and USER_ID_FIELD, ITEM_ID_FIELD and the like must name the file's own."
         ) from error
+    except LookupError as error:
+        if "unknown encoding" not in str(error):
+            raise
+        raise ConfigError(f"Unknown encoding {config['encoding']!r}; use 'utf-8', 'cp1252' or the like.") from error
+    except UnicodeError as error:
+        files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
+        encoding = config["encoding"] or "utf-8"
+        reason = next(filter(None, (undecodable(file, encoding) for file in files)), f"is no text: {error}.")
+        raise DataError(f"File {reason} {ENCODING}") from error
     except ValueError as error:
         order = config["eval_args"]["order"]
         if order == "TO" or "has to be 'TO'" not in str(error):

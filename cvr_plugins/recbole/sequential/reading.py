@@ -48,6 +48,8 @@ def read_events(path: str, fields: Mapping[str, FeatureType], separator: str, en
         frame = pd.read_csv(
             path, sep=separator, usecols=list(heads), dtype=types, encoding=encoding, engine="c", low_memory=False
         )
+    except UnicodeError:
+        raise
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
     return frame.rename(columns=heads)

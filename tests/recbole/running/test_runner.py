@@ -26,6 +26,7 @@ from recbole.model.general_recommender import BPR
 from recbole.utils import get_model, get_trainer, init_seed
 
 from cvr_plugins.config import ConfigError, load_yaml
+from cvr_plugins.data import DataError
 from cvr_plugins.files import TargetError
 from cvr_plugins.recbole import Config, load_checkpoint, load_data_and_model, run, run_recbole
 from cvr_plugins.recbole.running.training import trainer_class
@@ -385,6 +386,7 @@ WRONG = [
     ("BPR", {"dataset": "ml-10k", "data_path": None}, ConfigError, "Did you mean ml-100k"),
     ("LightGBM", {}, ConfigError, "needs the package lightgbm, which is not installed"),
     ("BPR", {"load_col": {"inter": ["user_id"]}}, ConfigError, "RecBole lacks 'item_id' in toy for BPR"),
+    ("BPR", {"encoding": "latin-99"}, ConfigError, "Unknown encoding 'latin-99'"),
     ("BPR", {"threads": 0}, ConfigError, "threads must be a whole number of at least 1"),
     ("DeepFM", {"metrics": ["AUC"], "valid_metric": "LogLoss"}, ConfigError, "valid_metric 'LogLoss' is not among"),
 ]
@@ -399,6 +401,15 @@ def test_what_is_wrong_is_said_in_a_sentence(model, keys, kind, message, brief, 
         run(model, config_dict=given, out="run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("model", "keys"), [("FM", {"load_col": None}), ("PARS", SEQUENTIAL)])
+def test_data_in_another_encoding_are_named_with_line_and_byte(model, keys, brief, tmp_path):
+    (tmp_path / "shop").mkdir()
+    rows = "user_id:token\titem_id:token\ttimestamp:float\n1\tKäse\t1\n"
+    (tmp_path / "shop" / "shop.inter").write_bytes(rows.encode("cp1252"))
+    with pytest.raises(DataError, match=r"shop.inter' is not utf-8 text: line 2 holds the byte 0xe4, .*Käse 1'."):
+        run(model, "shop", config_dict={**brief, **keys, "dataset": "shop", "data_path": str(tmp_path)})
 
 
 def test_a_configuration_may_be_given_whole(brief):
