@@ -14,6 +14,7 @@ _HOMES = {
     "CVRModel": "model",
     "Labels": "contracts",
     "Layout": "contracts",
+    "Mechanism": "contracts",
     "Method": "contracts",
     "Objective": "contracts",
     "Outputs": "contracts",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import keyword
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,6 +111,34 @@ class Phase:
     shared: bool = True
 
 
+_FIGURES: ContextVar[dict[str, Tensor] | None] = ContextVar("figures", default=None)
+
+
+@contextmanager
+def measuring() -> Iterator[dict[str, Tensor]]:
+    """Yield name -> total and count, `[2]`, of what objectives measure in the block."""
+    found: dict[str, Tensor] = {}
+    token = _FIGURES.set(found)
+    try:
+        yield found
+    finally:
+        _FIGURES.reset(token)
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """The figure of an epoch by which a method's mechanism is seen to act.
+
+    figure: its name, of one that `Objective.measure` takes or `Objective.diagnostics` returns, or `"factor/cvr"`, the
+    mean factor of the weighting; says: what it is, for tables (`"unclicked rows relabelled"`); idle: its value where
+    the mechanism did nothing, None where no value says so.
+    """
+
+    figure: str
+    says: str
+    idle: float | None = None
+
+
 class Objective(nn.Module):
     """How logits and labels become loss terms, and how logits become predicted probabilities.
 
@@ -131,11 +161,26 @@ class Objective(nn.Module):
     of training, of which trainers keep the latest epoch, which counts neither as the best nor for early stopping."""
     propensity: str = CTR_TOWER
     """Where an objective with "propensity" among its `needs` has it from: a name of `cvr_plugins.propensities`."""
+    mechanism: Mechanism | None = None
+    """What shows that the method acts, in every table of its results; None for a method without a mechanism."""
 
     @abstractmethod
     def loss(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
-        """Return loss term -> weighted scalar; pure: changes no state, draws no random number of its own."""
+        """Return loss term -> weighted scalar; pure: changes no state, draws no random number of its own.
+
+        It may call `measure`.
+        """
         raise NotImplementedError  # pragma: no cover
+
+    def measure(self, name: str, total: Tensor, count: Tensor | float) -> None:
+        """Say a figure of the batch in `loss`, where it is at hand: an epoch's is `sum total / sum count`.
+
+        Scalars, the sums being over the epoch's batches: rows that were relabelled, say, and unclicked rows. Of an
+        epoch whose counts are 0 it is left out.
+        """
+        found = _FIGURES.get()
+        if found is not None:
+            found[name] = torch.stack([total.detach(), torch.as_tensor(count).to(total)])
 
     def predict(self, out: Outputs) -> dict[str, Tensor]:
         """Return task -> probability `[B]`, at least for every name in `tasks`.
@@ -157,8 +202,8 @@ class Objective(nn.Module):
         """Update state after a batch's last optimiser step; called without gradients."""
         return None
 
-    def diagnostics(self, out: Outputs, y: Labels) -> dict[str, float]:
-        """Return what is worth logging about the objective's state, from an epoch's last batch; without gradients."""
+    def diagnostics(self) -> dict[str, float]:
+        """Return what is worth logging about the objective's state, after an epoch's last batch; without gradients."""
         return {}
 
     def on_epoch_end(self, epoch: int) -> bool:

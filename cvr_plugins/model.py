@@ -97,13 +97,6 @@ class CVRModel(nn.Module):
             if weighting is not None and type(weighting).after_batch is not Weighting.after_batch:
                 weighting.after_batch(self._losses(terms), objective.predict(_detached(out)), y)
 
-    def diagnostics(self, out: Outputs, y: Labels) -> dict[str, float]:
-        """Return what the objective has to say about its state, from the outputs and labels of a batch."""
-        if type(self.objective).diagnostics is Objective.diagnostics:
-            return {}
-        with torch.no_grad():
-            return dict(self.objective.diagnostics(_detached(out), y))
-
     def predict(self, x: Inputs) -> dict[str, Tensor]:
         """Return task -> probability `[B]`."""
         return self.objective.predict(self.outputs(x))

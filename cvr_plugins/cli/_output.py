@@ -57,10 +57,10 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
     _print(columns, cells, numeric, title)
 
 
-def echo_report(report: Report, *, title: str) -> None:
+def echo_report(report: Report, *, title: str, mechanism: Mapping[str, Any] | None = None) -> None:
     """Print a report: a column for each task and space, a line for each metric, and what the spaces are.
 
-    So it fits into 80 columns with all tasks; metrics may be many.
+    So it fits into 80 columns with all tasks; metrics may be many. mechanism: `RunResult.mechanism`.
     """
     targets = list(report.support)
     keys = [key.rpartition("/") for key in report.values]
@@ -76,6 +76,10 @@ def echo_report(report: Report, *, title: str) -> None:
     _print(["", *(target.replace("/", "\n") for target in targets)], cells, [False, *(True for _ in targets)], title)
     present = {target.split("/")[1] for target in targets}
     click.echo("\n".join(f"{space}: {meaning}" for space, meaning in _SPACES.items() if space in present))
+    if mechanism is not None:
+        value = "none" if mechanism["value"] is None else f"{mechanism['value']:.4g}"
+        idle = ": the method's mechanism did nothing" if mechanism["idle"] else ""
+        click.echo(f"{mechanism['says']} in the kept epoch: {value}{idle}")
 
 
 def epoch_line(record: EpochRecord, watched: str) -> str:

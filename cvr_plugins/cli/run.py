@@ -118,7 +118,7 @@ def _show(result: RunResult, as_json: bool, log: str | None) -> None:
     click.echo("\n" + "\n".join(filter(None, said)))
     title = f"\n{result.config['model']} on the test part of {result.config['dataset']}"
     if result.report.support:
-        echo_report(result.report, title=title)
+        echo_report(result.report, title=title, mechanism=result.mechanism)
     else:
         from cvr_plugins.cli._run_recbole import echo_own
 

@@ -50,6 +50,7 @@ def evaluate(run_dir: str, log: str, device: str, verify: bool, as_json: bool) -
     """Evaluate the model of RUN_DIR on LOG (CSV or Parquet with labels), by task and space."""
     from cvr_plugins.cli._output import echo_json, echo_report
     from cvr_plugins.rechub.scoring import evaluate_run
+    from cvr_plugins.training.run_folder import RunFolder
 
     _check_framework(run_dir, verify)
     with _bar("evaluate") as on_rows:
@@ -65,7 +66,8 @@ def evaluate(run_dir: str, log: str, device: str, verify: bool, as_json: bool) -
         )
         return
     _echo_notes(scoring)
-    echo_report(report, title=f"{run_dir} on {log}")
+    mechanism = RunFolder.open(run_dir, verify=False).read_json("metrics.json").get("mechanism")
+    echo_report(report, title=f"{run_dir} on {log}", mechanism=mechanism)
 
 
 def _check_framework(run_dir: str, verify: bool) -> None:

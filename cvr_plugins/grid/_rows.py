@@ -25,6 +25,9 @@ FIXED_COLUMNS = (
     "parameters",
     "collapsed",
     "valid_value",
+    "mechanism",
+    "acted",
+    "idle",
     "fingerprint",
 )
 SUPPORT = ("mean_predicted", "mean_observed")
@@ -70,6 +73,10 @@ def finished_row(folder: RunFolder, fingerprint: str) -> dict[str, str]:
         "valid_value": history["best_value"],
         "fingerprint": fingerprint,
     }
+    mechanism = metrics["mechanism"]
+    if mechanism is not None:
+        idle = "yes" if mechanism["idle"] else ""
+        row |= {"mechanism": mechanism["says"], "acted": mechanism["value"], "idle": idle}
     for target, support in metrics["support"].items():
         row |= {f"{target}/{name}": support[name] for name in SUPPORT}
         row |= {key: value for key, value in metrics["values"].items() if key.startswith(f"{target}/")}

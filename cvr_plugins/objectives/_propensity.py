@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cvr_plugins.contracts import CTR_TOWER, Labels, Objective, Outputs
+from cvr_plugins.contracts import CTR_TOWER, Labels, Mechanism, Objective, Outputs
 from cvr_plugins.functional import bias_weight, known_propensity, propensity, variance_weight
 from cvr_plugins.objectives._labels import check_labels
 from cvr_plugins.options import check_choice, check_number
@@ -18,6 +18,7 @@ class PropensityWeighted(Objective):
     """
 
     propensity_floor: float
+    mechanism = Mechanism("weight", "mean propensity weight", idle=1.0)
 
     def _set_propensity(self, source: str, floor: float) -> None:
         self.propensity = check_choice("propensity", source, NAMES)
@@ -30,6 +31,14 @@ class PropensityWeighted(Objective):
         if self.propensity == CTR_TOWER:
             return propensity(out.logits["ctr"], self.propensity_floor)
         return known_propensity(self._known(y), self.propensity_floor)
+
+    def _inverse_weights(self, out: Outputs, y: Labels) -> Tensor:
+        """`o / clip(p, floor, 1)`; measures their mean over the clicked rows, and how many are as large as they may."""
+        weights = y.click / self._click_propensity(out, y)
+        clicked = y.click.sum()
+        self.measure("weight", weights.sum(), clicked)
+        self.measure("weight/clipped", (weights * self.propensity_floor > 1 - 1e-6).to(weights).sum(), clicked)
+        return weights
 
     def _no_click_propensity(self, out: Outputs, y: Labels) -> Tensor:
         """`clip(1 - p, floor, 1)`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cvr_plugins.architectures.masked import KINDS, MODELS, SCOPES
-from cvr_plugins.contracts import CTR_TOWER, Architecture, Labels, Outputs
+from cvr_plugins.contracts import CTR_TOWER, Architecture, Mechanism
 from cvr_plugins.objectives.counterfactual import DR
 from cvr_plugins.options import check_choice, check_count, check_number
 
@@ -99,6 +99,8 @@ class AdapSL(DR):
         self.register_buffer("prunings", torch.zeros(len(MODELS), dtype=torch.int64))
         self._architecture: list[Any] = []
 
+    mechanism = Mechanism("active", "coordinates in use", idle=1.0)
+
     prunings: Tensor
     """How often each of MODELS has been pruned."""
 
@@ -133,11 +135,12 @@ class AdapSL(DR):
         architecture.forget_gradients()
         return False
 
-    def diagnostics(self, out: Outputs, y: Labels) -> dict[str, float]:
-        """Return the share of coordinates in use: `active/<model>/<total, shared or private>`."""
+    def diagnostics(self) -> dict[str, float]:
+        """Return the share of coordinates in use, `active/<model>/<total, shared or private>`; `active`: mean total."""
         (architecture,) = self._architecture
         shares = {model: architecture.active(model, self.prune) for model in MODELS}
-        return {f"active/{model}/{part}": share for model in MODELS for part, share in shares[model].items()}
+        parts = {f"active/{model}/{part}": share for model in MODELS for part, share in shares[model].items()}
+        return {"active": sum(share["total"] for share in shares.values()) / len(MODELS), **parts}
 
 
 def _per_model(name: str, value: object, check: Callable[[str, object], T]) -> dict[str, T]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cvr_plugins.contracts import CTR_TOWER, Labels, Outputs
+from cvr_plugins.contracts import CTR_TOWER, Labels, Mechanism, Outputs
 from cvr_plugins.functional import bce, masked_mean, weighted_mean
 from cvr_plugins.objectives.counterfactual import IPS
 from cvr_plugins.options import check_count, check_flag, check_number
@@ -73,6 +73,7 @@ class AsymmetricIPS(IPS):
     }
 
     cvr_terms = ("cvr", "first", "second")
+    mechanism = Mechanism("agreed", "rows whose labels agree", idle=0.0)
 
     finished: Tensor
     """Epochs that have ended."""
@@ -112,10 +113,6 @@ class AsymmetricIPS(IPS):
         self.finished.fill_(epoch + 1)
         return False
 
-    def diagnostics(self, out: Outputs, y: Labels) -> dict[str, float]:
-        """Return `agreed`, the share of the batch's rows in which the two predictors agree."""
-        return {"agreed": self._agreed(out).double().mean().item()}
-
     def _cvr_terms(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
         # A branch, and no factor of 0: what gets no gradient at all is left alone by weight decay, too.
         terms = self._by_labels(out, y) if self.finished < self.warm_up else self._by_pseudo_labels(out)
@@ -130,6 +127,7 @@ class AsymmetricIPS(IPS):
 
     def _by_pseudo_labels(self, out: Outputs) -> dict[str, Tensor]:
         agreed = self._agreed(out)
+        self.measure("agreed", agreed.sum(), len(agreed))
         label = out.logits["first"].detach().sigmoid()
         return {head: masked_mean(bce(out.logits[head], label), agreed) for head in ("cvr", "second")}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cvr_plugins.contracts import Labels, Outputs
+from cvr_plugins.contracts import Labels, Mechanism, Outputs
 from cvr_plugins.functional import balancing_weight
 from cvr_plugins.objectives.counterfactual import DR, IPS
 from cvr_plugins.options import check_choice, check_number
@@ -27,6 +27,7 @@ class _Balancing(IPS):
         if self.lambda_balance:
             moves_cvr = self.balances == "prediction" and self.balance_trains == "both"
             moved = ("ctr", "cvr") if moves_cvr else ("ctr",)
+            self.mechanism = Mechanism("imbalance", "imbalance of clicked and unclicked rows")
             self.stops = {**self.stops, "balance": tuple(head for head in self.heads if head not in moved)}
 
     def loss(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
@@ -35,7 +36,9 @@ class _Balancing(IPS):
         if self.lambda_balance:
             weights = balancing_weight(out.logits["ctr"], y.click, self.propensity_floor)
             imbalance = (weights.unsqueeze(1) * self._balanced(out)).mean(dim=0)
-            terms["balance"] = self.lambda_balance * imbalance.square().sum()
+            squared = imbalance.square().sum()
+            self.measure("imbalance", squared, 1)
+            terms["balance"] = self.lambda_balance * squared
         return terms
 
     def _balanced(self, out: Outputs) -> Tensor:

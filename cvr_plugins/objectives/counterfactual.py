@@ -104,7 +104,7 @@ class IPS(PropensityWeighted, OptionalCTR):
 
     def _weights(self, out: Outputs, y: Labels) -> Tensor:
         """The weights of the observed errors, without gradient, 0 in unclicked rows, `[B]`."""
-        return y.click / self._click_propensity(out, y)
+        return self._inverse_weights(out, y)
 
 
 class DR(IPS):

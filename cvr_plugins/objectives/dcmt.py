@@ -90,7 +90,7 @@ class DCMT(PropensityWeighted):
         unclicked = 1 - y.click
         factual = weighted_mean(
             bce(cvr, y.conversion),
-            y.click / self._click_propensity(out, y),
+            self._inverse_weights(out, y),
             normalize=self.self_normalized,
         )
         flipped = weighted_mean(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from cvr_plugins.contracts import Labels, Outputs, Phase
+from cvr_plugins.contracts import Labels, Mechanism, Outputs, Phase
 from cvr_plugins.functional import bce, masked_mean
 from cvr_plugins.objectives._ctr import OptionalCTR
 from cvr_plugins.options import check_choice, check_number
@@ -53,6 +53,7 @@ class EIB(OptionalCTR):
     """
 
     heads: tuple[str, ...] = ("ctr", "cvr", "imputation")
+    mechanism = Mechanism("imputed", "mean conversion imputed to unclicked rows", idle=0.0)
     stops: Mapping[str, tuple[str, ...]] = {
         "ctr": ("cvr", "imputation"),
         "cvr": ("ctr", "imputation"),
@@ -82,13 +83,16 @@ class EIB(OptionalCTR):
         """Return the terms `ctr`, `cvr` and `imputation`; without `train_ctr` no `ctr`."""
         cvr, imputation = out.logits["cvr"], out.logits["imputation"]
         error = bce(cvr, y.conversion)
-        imputed = bce(cvr, imputation.detach().sigmoid())
+        label = imputation.detach().sigmoid()
+        imputed = bce(cvr, label)
+        unclicked = 1 - y.click
+        self.measure("imputed", (unclicked * label).sum(), unclicked.sum())
         if self.fits == "conversion":
             misfit = bce(imputation, y.conversion)
         else:
             misfit = (error.detach() - bce(cvr.detach(), imputation.sigmoid())).square()
         terms = {
-            "cvr": self.lambda_cvr * (y.click * error + (1 - y.click) * imputed).mean(),
+            "cvr": self.lambda_cvr * (y.click * error + unclicked * imputed).mean(),
             "imputation": self.lambda_imputation * masked_mean(misfit, y.click),
         }
         return {"ctr": bce(out.logits["ctr"], y.click).mean(), **terms} if self.train_ctr else terms

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from cvr_plugins.contracts import Labels, Objective, Outputs
+from cvr_plugins.contracts import Labels, Mechanism, Objective, Outputs
 from cvr_plugins.functional import bce, ctcvr_nll, log_mixture
 from cvr_plugins.objectives._labels import check_labels
 from cvr_plugins.options import check_number
@@ -55,6 +55,7 @@ class ESM2(Objective):
         "ctavr": ("cvr_with_action", "cvr_without_action"),
     }
     cvr_terms = ("ctcvr",)
+    mechanism = Mechanism("conversions_per_action", "conversions per action", idle=0.0)
 
     def __init__(self, *, weight_ctr: float = 1.0, weight_ctavr: float = 1.0, weight_ctcvr: float = 1.0) -> None:
         super().__init__()
@@ -79,6 +80,7 @@ class ESM2(Objective):
             logsigmoid(-click), logsigmoid(click) + log_mixture(action, -with_action, -without_action)
         )
         label = y.click_and_conversion
+        self.measure("conversions_per_action", (label * y.action).sum(), (y.click * y.action).sum())
         terms["ctcvr"] = self.weight_ctcvr * -(label * log_ctcvr + (1 - label) * log_not_ctcvr).mean()
         return terms
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cvr_plugins.contracts import Inputs, Labels, Outputs
+from cvr_plugins.contracts import Inputs, Labels, Mechanism, Outputs
 from cvr_plugins.functional import bce
 from cvr_plugins.objectives._ctr import OptionalCTR
 from cvr_plugins.objectives._memory import RowMemory
@@ -98,6 +98,8 @@ class IdeFN(OptionalCTR):
         self.relabel: Literal["mass", "argmax"] = check_choice("relabel", relabel, ("mass", "argmax"))
         self._set_train_ctr(train_ctr)
         self.unclicked = check_flag("unclicked", unclicked)
+        if self.unclicked:
+            self.mechanism = Mechanism("relabelled", "unclicked rows relabelled", idle=0.0)
         self.memory = RowMemory(check_count("memory_size", memory_size))
 
     @property
@@ -134,36 +136,25 @@ class IdeFN(OptionalCTR):
 
     @torch.no_grad()
     def pseudo_labels(self, out: Outputs, y: Labels) -> Tensor | None:
-        """Return r~ `[B]`, 0/1 in the logits' type and 0 on clicked rows; None if there is nothing to match."""
-        matched = self._match(out, y)
-        if matched is None:
-            return None
-        rows, plan = matched
-        labels = torch.zeros_like(out.logits["cvr"])
-        labels[rows] = pseudo_positives(plan, relabel=self.relabel).to(labels)
-        return labels
+        """Return r~ `[B]`, 0/1 in the logits' type and 0 on clicked rows; None if there is nothing to match.
 
-    @torch.no_grad()
-    def diagnostics(self, out: Outputs, y: Labels) -> dict[str, float]:
-        """Return figures to log, of the memory and of the matching of one batch; pure, at the price of a matching.
-
-        `memory/size`, `memory/fill`, `memory/seen` (converted rows so far); and where there is something to match
-        `relabelled` (share of the unclicked rows), `transport/marginal_error` (units of mass, of 1 in all),
-        `transport/iterations` and `transport/converged` (1 if the error reached the tolerance, else 0).
+        Measures `relabelled`, the share of the unclicked rows; and per matching `transport/marginal_error` (units of
+        mass, of 1 in all), `transport/iterations` and `transport/converged` (1 if the error reached the tolerance).
         """
-        figures = {
-            "memory/size": float(self.memory_size),
-            "memory/fill": float(self.memory_fill),
-            "memory/seen": float(self.memory.seen),
-        }
-        matched = self._match(out, y) if self.unclicked else None
+        labels = torch.zeros_like(out.logits["cvr"])
+        matched = self._match(out, y)
         if matched is not None:
-            plan = matched[1]
-            figures["relabelled"] = pseudo_positives(plan, relabel=self.relabel).double().mean().item()
-            figures["transport/marginal_error"] = plan.marginal_error
-            figures["transport/iterations"] = float(plan.iterations)
-            figures["transport/converged"] = float(plan.converged)
-        return figures
+            rows, plan = matched
+            labels[rows] = pseudo_positives(plan, relabel=self.relabel).to(labels)
+            for name in ("marginal_error", "iterations", "converged"):
+                self.measure(f"transport/{name}", labels.new_tensor(float(getattr(plan, name))), 1)
+        self.measure("relabelled", labels.sum(), (1 - y.click).sum())
+        return None if matched is None else labels
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return `memory/size`, `memory/fill` and `memory/seen`, the converted rows so far."""
+        figures = {"size": self.memory_size, "fill": self.memory_fill, "seen": int(self.memory.seen)}
+        return {f"memory/{name}": float(value) for name, value in figures.items()}
 
     def _match(self, out: Outputs, y: Labels) -> tuple[Tensor, Plan] | None:
         """Indices `[U]` of the unclicked rows and the plan to them; None without them or without a converted row."""

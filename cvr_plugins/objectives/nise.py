@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from cvr_plugins.contracts import Labels, Outputs
+from cvr_plugins.contracts import Labels, Mechanism, Outputs
 from cvr_plugins.functional import bce, binary_entropy, masked_mean
 from cvr_plugins.objectives._ctr import OptionalCTR
 from cvr_plugins.options import check_flag
@@ -48,6 +48,7 @@ class NISE(OptionalCTR):
 
     stops: Mapping[str, tuple[str, ...]] = {"ctr": ("cvr",), "cvr": ("ctr",), "unclicked": ("ctr",)}
     cvr_terms = ("cvr", "unclicked")
+    mechanism = Mechanism("factor/cvr", "weight factor of the CVR loss")
 
     def __init__(self, *, train_ctr: bool = True, unclicked: bool = True) -> None:
         super().__init__()

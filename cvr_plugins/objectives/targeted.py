@@ -81,6 +81,7 @@ class TargetedDR(DR):
 
     def _weights(self, out: Outputs, y: Labels) -> Tensor:
         floor = self.propensity_floor
+        self._inverse_weights(out, y)
         odds = 1 / self._click_propensity(out, y).clamp(max=max(floor, 1 - floor)) - 1
         unclicked = ((1 - y.click) * odds).sum()
         squares = (y.click * odds.square()).sum()

@@ -28,7 +28,7 @@ from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.keeper import Keeper
 from cvr_plugins.training.optimisers import learner_class, scheduler_class
 from cvr_plugins.training.process import torch_seed, torch_threads
-from cvr_plugins.training.results import RunResult, report_of
+from cvr_plugins.training.results import RunResult, acted, report_of
 from cvr_plugins.training.run_folder import settings_of
 from cvr_plugins.training.step import TrainingError
 from cvr_plugins.training.warm_start import Start, refuse_both
@@ -220,6 +220,7 @@ class _Run:
             log=data.log,
             parts=data.parts,
             notes=data.notes,
+            mechanism=acted(model.objective.mechanism, history),
         )
 
         def also(place: Path) -> None:

@@ -29,7 +29,8 @@ class EpochRecord:
     factors
         "ctr", "cvr" -> mean over the batches of the weighting's factor; empty without a weighting.
     diagnostics
-        What the objective says of its state after the last batch, such as the fill of a memory.
+        What the objective measured over the batches (`Objective.measure`), such as the share of unclicked rows that
+        were relabelled, and what it says of its state after the last one, such as the fill of a memory.
     unmoved
         Names of the phases that changed none of their parameters, for want of a clicked row, say.
     """

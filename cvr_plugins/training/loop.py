@@ -23,7 +23,7 @@ logger = logging.getLogger("cvr_plugins")
 
 
 class EpochSums:
-    """Sums of an epoch's loss terms, factors and losses, which must stay finite.
+    """Sums of an epoch's loss terms, factors and losses, which must stay finite, and of what its objective measured.
 
     Reading a value waits for the device: on a GPU that is done every 50 batches only.
 
@@ -44,13 +44,15 @@ class EpochSums:
         self._device, self._every = device, 1 if device.type == "cpu" else 50
         self._terms: dict[str, Tensor] = {}
         self._factors: dict[str, Tensor] = {}
+        self._figures: dict[str, Tensor] = {}
         self._loss: Tensor | None = None
         self.batches = 0
         self.before = before
 
     def add(self, step: Step) -> None:
         """Add a batch. Raises TrainingError as `check` does."""
-        for sums, found in ((self._terms, step.terms), (self._factors, step.factors)):
+        kinds = ((self._terms, step.terms), (self._factors, step.factors), (self._figures, step.figures))
+        for sums, found in kinds:
             for key, value in found.items():
                 sums[key] = sums[key] + value if key in sums else value
         self._loss = step.loss if self._loss is None else self._loss + step.loss
@@ -80,6 +82,7 @@ class EpochSums:
         return {
             "terms": self._terms,
             "factors": self._factors,
+            "figures": self._figures,
             "loss": self._loss,
             "batches": self.batches,
             "before": self.before.hashes,
@@ -88,7 +91,9 @@ class EpochSums:
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Go on from sums that `state` returned."""
         at = self._device
-        self._terms, self._factors = ({k: v.to(at) for k, v in state[kind].items()} for kind in ("terms", "factors"))
+        self._terms, self._factors, self._figures = (
+            {k: v.to(at) for k, v in state[kind].items()} for kind in ("terms", "factors", "figures")
+        )
         self._loss, self.batches, self.before = state["loss"].to(at), state["batches"], Before(state["before"])
 
     @property
@@ -103,6 +108,11 @@ class EpochSums:
         )
         return terms, factors
 
+    def figures(self) -> dict[str, float]:
+        """Return name -> total over count of what the objective measured."""
+        pairs = {name: sums.tolist() for name, sums in self._figures.items()}
+        return {name: total / count for name, (total, count) in pairs.items() if count}
+
 
 class Trained(NamedTuple):
     """What an epoch was trained to.
@@ -114,7 +124,7 @@ class Trained(NamedTuple):
     factors
         "ctr", "cvr" -> mean of the weighting's factor; empty without a weighting.
     diagnostics
-        What the objective says of its state after the last batch.
+        What the objective measured over the batches, and what it says of its state after the last one.
     loss
         Sum over the batches of what was minimised.
     unmoved
@@ -227,7 +237,8 @@ class Loop(Stepper):
         sums.check()
         unmoved = self._unmoved(sums.before, epoch)
         with blamed(*self._whose):
-            diagnostics = self.model.diagnostics(step.out, y)
+            with torch.no_grad():
+                diagnostics = {**sums.figures(), **self.model.objective.diagnostics()}
             if self.model.weighting is not None:
                 self.model.weighting.on_epoch_end(epoch)
         return Trained(*sums.means(), diagnostics, sums.loss, unmoved)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cvr_plugins.metrics import ReliabilityCurve, Report, Scored, evaluate
 from cvr_plugins.plugins import registry
 from cvr_plugins.training.history import History
+
+if TYPE_CHECKING:
+    from cvr_plugins.contracts import Mechanism
 
 
 def report_of(scored: Scored, asked: Iterable[str]) -> Report:
@@ -28,6 +31,31 @@ def report_of(scored: Scored, asked: Iterable[str]) -> Report:
         As `cvr_plugins.metrics.evaluate` makes it.
     """
     return evaluate(scored, asked, find=registry().metric)
+
+
+def acted(mechanism: Mechanism | None, history: History) -> dict[str, Any] | None:
+    """Return what a method's mechanism did in the kept epoch.
+
+    Parameters
+    ----------
+    mechanism
+        What the method's objective says of it.
+    history
+        Of the training.
+
+    Returns
+    -------
+    dict or None
+        figure, says: the mechanism's; value: the figure in that epoch, None if it has none; idle: whether the mechanism
+        did nothing. None for a method that declares no mechanism.
+    """
+    kept = history.best or next(reversed(history.records), None)
+    if mechanism is None or kept is None:
+        return None
+    factors = {f"factor/{task}": value for task, value in kept.factors.items()}
+    value = {**kept.diagnostics, **factors}.get(mechanism.figure)
+    idle = mechanism.idle is not None and value in (None, mechanism.idle)
+    return {"figure": mechanism.figure, "says": mechanism.says, "value": value, "idle": idle}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +88,8 @@ class RunResult(Mapping[str, Any]):
         Summaries of the whole log and, by name, of its train, valid and test part.
     notes
         What the checks of the data found.
+    mechanism
+        What the method's mechanism did in the kept epoch, as `acted` returns it.
     """
 
     report: Report
@@ -76,6 +106,7 @@ class RunResult(Mapping[str, Any]):
     log: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    mechanism: Mapping[str, Any] | None = None
 
     _KEYS: ClassVar = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
 
@@ -110,7 +141,7 @@ class RunResult(Mapping[str, Any]):
         -------
         dict
             part: "test"; values, support: the report; valid: metrics on the validation part; protocol: how the log was
-            split and is evaluated (`eval_args`); data: summaries of log, train, valid and test; notes.
+            split and is evaluated (`eval_args`); data: summaries of log, train, valid and test; notes; mechanism.
         """
         return {
             "part": "test",
@@ -119,4 +150,5 @@ class RunResult(Mapping[str, Any]):
             "protocol": self.config["eval_args"],
             "data": {"log": dict(self.log), **self.parts},
             "notes": list(self.notes),
+            "mechanism": self.mechanism,
         }

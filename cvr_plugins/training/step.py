@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cvr_plugins.contracts import Inputs, Labels, Outputs, Phase
+from cvr_plugins.contracts import Inputs, Labels, Outputs, Phase, measuring
 from cvr_plugins.model import CVRModel
 from cvr_plugins.training.snapshot import replace_parameters
 
@@ -42,12 +42,15 @@ class Step(NamedTuple):
         "ctr", "cvr" -> factor of the weighting.
     loss
         Sum of what the phases minimised.
+    figures
+        Name -> total and count, `[2]`, of what the objective measured, in the last phase that did.
     """
 
     out: Outputs
     terms: dict[str, Tensor]
     factors: dict[str, Tensor]
     loss: Tensor
+    figures: dict[str, Tensor]
 
 
 Update = Callable[[Tensor, torch.optim.Optimizer, Sequence[Tensor] | None], None]
@@ -106,7 +109,8 @@ class Stepper:
         """
         phase, optimizer = self.phases[number], self.optimizers[number]
         out = self._outputs(x)
-        found = self.model.objective.loss(out, y)
+        with measuring() as figures:
+            found = self.model.objective.loss(out, y)
         weighted, factors = self.model.weigh(found)
         summed = sum(self._terms_of(phase, weighted))
         # A phase may sum no term at all.
@@ -115,18 +119,21 @@ class Stepper:
             loss = loss + self._penalty()
         self.model.zero_grad(set_to_none=True)
         self._update(loss, optimizer, _movable(optimizer) if phase.trains is not None or not phase.shared else None)
-        return Step(out, {term: value.detach() for term, value in found.items()}, factors, loss.detach())
+        terms = {term: value.detach() for term, value in found.items()}
+        return Step(out, terms, factors, loss.detach(), figures)
 
     def train_batch(self, x: Inputs, y: Labels) -> Step:
         """Train on one batch: a step per phase, then the state of objective and weighting; raises as a phase does."""
         terms: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         for number in range(len(self.phases)):
             step = self.train_phase(number, x, y)
             terms.update(step.terms)
+            figures.update(step.figures)
             losses.append(step.loss)
         self.model.after_batch(step.out, y, x, terms)
-        return Step(step.out, terms, step.factors, torch.stack(losses).sum())
+        return Step(step.out, terms, step.factors, torch.stack(losses).sum(), figures)
 
     def follow_parameters(self) -> None:
         """Point the optimisers at the parameters that the model has now, some of which were replaced."""

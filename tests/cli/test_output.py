@@ -45,6 +45,19 @@ def _numbers(lines: list[str]) -> dict[str, list[str]]:
     return {line.split()[0]: re.split(r"\s{2,}", line.strip())[1:] for line in lines if line.strip()}
 
 
+@pytest.mark.parametrize(
+    ("value", "idle", "line"),
+    [
+        (0.0184, False, "rows relabelled in the kept epoch: 0.0184"),
+        (0.0, True, "rows relabelled in the kept epoch: 0: the method's mechanism did nothing"),
+        (None, True, "rows relabelled in the kept epoch: none: the method's mechanism did nothing"),
+    ],
+)
+def test_what_a_mechanism_did_stands_below_the_table(value, idle, line, report, capsys):
+    echo_report(report, title="", mechanism={"says": "rows relabelled", "value": value, "idle": idle})
+    assert _shown(capsys)[-1] == line
+
+
 def test_a_report_in_a_file_is_plain_and_complete(report, capsys):
     echo_report(report, title="ESMM on the test part")
     lines = _shown(capsys)

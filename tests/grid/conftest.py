@@ -87,7 +87,8 @@ def folder(tmp_path):
         named = {"-".join(map(str, chosen.values())): (chosen, values) for chosen, values in cells}
         rows = []
         for name, (chosen, values) in named.items():
-            row = {"cell": name, **chosen, "status": "done", "error": "", "collapsed": "", "valid_value": ""}
+            empty = dict.fromkeys(["error", "collapsed", "valid_value", "mechanism", "acted", "idle"], "")
+            row = {"cell": name, **chosen, "status": "done", **empty}
             if values is None:
                 rows.append(row | {"status": "failed", "error": "ValueError: it_broke & <b>burnt</b> 100 %"})
             elif values is not ...:

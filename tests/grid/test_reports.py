@@ -194,6 +194,20 @@ def test_collapsed_runs_are_counted_and_named(folder):
     assert any("A-1 (cvr, ctcvr)" in note for note in table.notes)
 
 
+def test_what_a_mechanism_did_stands_beside_the_metrics(folder):
+    did = {"mechanism": "rows relabelled", "acted": 0.5, "idle": ""}
+    nothing = {**did, "acted": 0.0, "idle": "yes"}
+    told = {"A": (did, did), "B": (did, nothing), "C": ({}, {})}
+    path = folder([({"model": m, "seed": s}, {AUC: 0.5, **told[m][s]}) for m in told for s in (0, 1)])
+    table = summary(path, [AUC])
+    assert heads(table)[-1] == "mechanism"
+    assert [row[-1] for row in texts(table)] == [
+        "rows relabelled 0.5",
+        "rows relabelled 0.25; did nothing in 1 of 2",
+        "",
+    ]
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [

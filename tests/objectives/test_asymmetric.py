@@ -11,7 +11,7 @@ from scipy.special import expit as sigmoid
 from torch import nn
 
 from cvr_plugins.architectures import MLP, Towers
-from cvr_plugins.contracts import Labels, Layout
+from cvr_plugins.contracts import Labels, Layout, measuring
 from cvr_plugins.model import CVRModel
 from cvr_plugins.objectives import AsymmetricIPS
 from cvr_plugins.training.step import Stepper
@@ -90,11 +90,12 @@ def test_the_second_stage_by_hand(outputs, labels_of):
     ln3 = math.log(3)
     z = {"ctr": [0.0] * 4, "cvr": [0.0, 9.0, ln3, 9.0], "first": [0.0, ln3, 0.0, -ln3], "second": [0.0, 0.0, 0.0, ln3]}
     y = labels_of({"click": [1.0, 1.0, 0.0, 0.0], "conversion": [1.0, 0.0, 0.0, 0.0]})
-    terms = labelling().loss(outputs(z), y)
+    with measuring() as figures:
+        terms = labelling().loss(outputs(z), y)
     assert terms["cvr"].item() == pytest.approx((math.log(2) + (math.log(4) - math.log(3) + math.log(4)) / 2) / 2)
     assert terms["second"].item() == pytest.approx(math.log(2))
     assert set(terms) == {"ctr", "cvr", "second"}
-    assert labelling().diagnostics(outputs(z), y) == {"agreed": 0.5}
+    assert figures["agreed"].tolist() == [2, 4]
 
 
 def test_the_predictors_label_once_the_warm_up_is_over(random_batch, outputs, labels_of):

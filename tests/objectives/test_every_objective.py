@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cvr_plugins.assembly import options_of
-from cvr_plugins.contracts import Objective
+from cvr_plugins.contracts import Objective, measuring
 from cvr_plugins.objectives import IPS
 from cvr_plugins.plugins import registry
 from cvr_plugins.propensities import NAMES, PROPENSITIES
@@ -71,6 +71,37 @@ def test_a_loss_reads_no_label_of_an_unclicked_row_and_no_order(name, options, r
     )
     assert unread == expected
     assert reordered == pytest.approx(expected, rel=1e-12)
+
+
+def measured_twin(z, y, floor=0.01):
+    """Figure -> total and count over the rows of a batch, in NumPy."""
+    p = {head: 1 / (1 + np.exp(-logit)) for head, logit in z.items()}
+    o, t = y["click"], y["click"] * y["conversion"]
+    ctr = np.clip(p["ctr"], floor, 1)
+    balancing = o / ctr - (1 - o) / np.clip(1 - p["ctr"], floor, 1)
+    return {
+        "weight": ((o / ctr).sum(), o.sum()),
+        "weight/clipped": (o[p["ctr"] <= floor].sum(), o.sum()),
+        "imbalance": (np.mean(balancing * p["cvr"]) ** 2 if "cvr" in p else np.nan, 1),
+        "imputed": (((1 - o) * p.get("imputation", 0)).sum(), (1 - o).sum()),
+        "conversions_per_action": ((t * y["action"]).sum(), (o * y["action"]).sum()),
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_loss_measures_is_what_it_says(name, random_batch, outputs, labels_of):
+    objective = build(name, {})
+    logits, labels = random_batch(objective.heads, 8)
+    clicked = labels["click"].nonzero()[0]
+    logits["ctr"][clicked[:2]] = -6
+    with measuring() as found:
+        objective.loss(outputs(logits), labels_of(labels))
+    known = {**dict.fromkeys(found, ()), **measured_twin(logits, labels)}
+    for figure, pair in found.items():
+        assert not known[figure] or pair.tolist() == pytest.approx(known[figure], rel=1e-12), figure
+    if objective.mechanism is not None and name not in ("NISE", "AS_IPS"):
+        # Of the weighting, and of the second stage.
+        assert objective.mechanism.figure in {**found, "active": ()}
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "train_ctr" in OPTIONS[name]])

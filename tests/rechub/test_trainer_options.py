@@ -132,6 +132,7 @@ def test_what_an_objective_says_of_its_state_reaches_history_and_logger(trainer,
     assert last["memory/size"] == 8
     assert 0 < last["memory/fill"] <= 8
     assert logged.steps[-1][1]["state/memory/fill"] == last["memory/fill"]
+    assert "relabelled" in last
 
 
 def test_loggers_are_finished_when_training_fails(trainer, loader):

@@ -124,7 +124,7 @@ def test_a_run_folder_has_one_shape(train):
     assert set(about) == {"format", "framework", "method", "plugin", "parameters"}
     assert (about["method"], about["plugin"]) == ("ESMM", "builtin")
     metrics = written("metrics")
-    assert set(metrics) == {"part", "values", "support", "valid", "protocol", "data", "notes"}
+    assert set(metrics) == {"part", "values", "support", "valid", "protocol", "data", "notes", "mechanism"}
     assert metrics["data"]["log"] == {**metrics["data"]["log"], "rows": 900, "users": 30, "items": 20}
     assert sum(metrics["data"][part]["rows"] for part in ("train", "valid", "test")) == 900
     assert set(written("calibration")["curves"]) == set(SPACES)
@@ -139,6 +139,12 @@ def test_a_run_folder_has_one_shape(train):
     assert result.folder == Path("run")
     assert result.checkpoint.is_file()
     assert not {"path", "folder"} & set(metrics)
+
+
+def test_what_the_mechanism_did_is_told(train):
+    result = train(model="AdapSL", epochs=1)
+    assert written("metrics")["mechanism"] == result.mechanism
+    assert result.mechanism == {"figure": "active", "says": "coordinates in use", "value": 1.0, "idle": True}
 
 
 def test_a_result_is_a_mapping_of_recboles_keys_and_a_report_to_be_read(train):

@@ -10,12 +10,14 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from cvr_plugins import CVRModel, Objective, Phase
 from cvr_plugins.assembly import assemble
 from cvr_plugins.config import ConfigError
-from cvr_plugins.contracts import Labels
+from cvr_plugins.contracts import Labels, Mechanism
 from cvr_plugins.functional import bce, masked_mean
 from cvr_plugins.learners import LEARNERS, SCHEDULERS
 from cvr_plugins.testing._log import new_encoder, simulate
+from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.loop import Loop
 from cvr_plugins.training.optimisers import learner_class, make_optimizers, make_schedulers, scheduler_class
+from cvr_plugins.training.results import acted
 from cvr_plugins.training.snapshot import Snapshot
 from cvr_plugins.training.step import TrainingError
 
@@ -336,3 +338,50 @@ REFUSED = [
 def test_what_training_cannot_go_on_from_names_the_method_and_its_plugin(objective, message):
     with pytest.raises(TrainingError, match=message):
         loop_of(model_of(objective), plugin="acme").train_epoch(batches(), 4)
+
+
+class Measuring(TwoPhases):
+    """Says how many rows were clicked, and in which phase; of a batch without a click nothing of those."""
+
+    mechanism = Mechanism("clicked", "clicked rows", idle=0.0)
+
+    def loss(self, out, y):
+        self.measure("clicked", y.click.sum(), len(y.click))
+        self.measure("converted", y.click_and_conversion.sum(), y.click.sum())
+        return super().loss(out, y)
+
+    def diagnostics(self):
+        return {"clicks": self.clicks.item()}
+
+
+def test_what_is_measured_is_of_the_whole_epoch_its_ragged_batch_too():
+    log = simulate(150, seed=1)
+    parts = [tuple(log.batch(start, min(start + 64, 150))) for start in range(0, 150, 64)]
+    found = loop_of(model_of(Measuring())).train_epoch(parts, 0).diagnostics
+    click = torch.cat([y.click for _, y in parts])
+    converted = torch.cat([y.click_and_conversion for _, y in parts])
+    assert found == {
+        "clicked": pytest.approx(click.mean().item()),
+        "converted": pytest.approx((converted.sum() / click.sum()).item()),
+        "clicks": click.sum().item(),
+    }
+    x, y = parts[0]
+    none = Labels(torch.zeros_like(y.click), torch.zeros_like(y.click))
+    assert loop_of(model_of(Measuring())).train_epoch([(x, none)], 0).diagnostics == {"clicked": 0, "clicks": 0}
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "factors", "figure", "value", "idle"),
+    [
+        ({"clicked": 0.2}, {}, "clicked", 0.2, False),
+        ({"clicked": 0.0}, {}, "clicked", 0.0, True),
+        ({}, {}, "clicked", None, True),
+        ({}, {"cvr": 2.0}, "factor/cvr", 2.0, False),
+    ],
+)
+def test_a_mechanism_is_judged_in_the_kept_epoch(diagnostics, factors, figure, value, idle):
+    kept = EpochRecord(0, improved=True, diagnostics=diagnostics, factors=factors)
+    later = EpochRecord(1, diagnostics={"clicked": 0.7})
+    found = acted(Mechanism(figure, "clicked rows", idle=0.0), History(records=[kept, later]))
+    assert found == {"figure": figure, "says": "clicked rows", "value": value, "idle": idle}
+    assert acted(None, History(records=[kept])) is None

@@ -33,7 +33,9 @@ class Results:
         Names of the grid's dimensions, each a column of `runs`.
     runs : DataFrame
         A row per cell, under its name: the dimensions as text; `status`, "done", "failed" or "not run"; `error`;
-        `collapsed`, tasks whose predictions are as good as constant; `valid_value`, the watched metric on the
+        `collapsed`, tasks whose predictions are as good as constant; `mechanism`, `acted` and `idle`: the figure by
+        which the method's mechanism is seen to act, its value in the kept epoch, and "yes" if it did nothing;
+        `valid_value`, the watched metric on the
         validation part; and `task/space/metric` for each, NaN where it is undefined.
     chosen : mapping
         Dimensions that were chosen on the validation part -> value -> how many of the runs have it.
@@ -82,7 +84,7 @@ class Results:
             for name, cell in content["cells"].items()
         ]
         runs = pd.DataFrame([*planned, *found.values()], columns=list(rows[0])).set_index("cell").fillna("")
-        figures = ["valid_value", *(key for key in runs if key.count("/") == 2)]
+        figures = ["valid_value", "acted", *(key for key in runs if key.count("/") == 2)]
         runs[figures] = runs[figures].replace("", "nan").astype(float)
         if not {VARIANT, "model"} & {*dimensions}:
             dimensions.insert(0, "model")

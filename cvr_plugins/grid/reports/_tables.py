@@ -50,7 +50,8 @@ class Table:
 def summary_table(results: Results, layout: Layout, metrics: Sequence[str], *, digits: int = 4) -> Table:
     """Return mean and sample standard deviation of each metric per row, the best mean of each block in bold.
 
-    What failed, has not run or collapsed is counted in columns of their own where there is any.
+    What failed, has not run or collapsed is counted in columns of their own where there is any; another says what the
+    methods' mechanisms did in the kept epochs.
 
     Parameters
     ----------
@@ -89,6 +90,9 @@ def summary_table(results: Results, layout: Layout, metrics: Sequence[str], *, d
         if name == "runs" or which.any():
             text[name] = which.groupby(rows, sort=False).sum().astype(str)
             best[name] = False
+    if (runs["mechanism"] != "").any():
+        text["mechanism"] = runs.groupby(layout.rows, sort=False)[["mechanism", "acted", "idle"]].apply(_mechanism_text)
+        best["mechanism"] = False
     notes = tuple(_summary_notes(results, layout, metrics))
     return Table("Results on the test part", text.fillna(""), best, len(layout.groups), notes)
 
@@ -223,6 +227,15 @@ def _mean_text(runs: pd.DataFrame, metric: str, digits: int) -> str:
         # A metric without a value is undefined only where its task and space were evaluated at all.
         return UNDEFINED if runs[f"{metric.rpartition('/')[0]}/mean_predicted"].notna().any() else ""
     return FAILED if (runs["status"] == FAILED).any() else NOT_RUN
+
+
+def _mechanism_text(runs: pd.DataFrame) -> str:
+    """Return what the mechanism of a row's method did, and in how many runs nothing."""
+    runs = runs[runs["mechanism"] != ""]
+    means = runs.groupby("mechanism", sort=False)["acted"].mean()
+    said = ", ".join(f"{says} {UNDEFINED if math.isnan(mean) else f'{mean:.3g}'}" for says, mean in means.items())
+    idle = (runs["idle"] != "").sum()
+    return f"{said}; did nothing in {idle} of {len(runs)}" if idle else said
 
 
 def _with_spread(mean: float, spread: float, form: str) -> str:

@@ -87,6 +87,7 @@ class MethodRecommender(AbstractRecommender):
         stats = dense_stats(fields, dataset) if options.dense == "tanh" else None
         encoder = Encoder(fields, dense=options.dense, dense_stats=stats)
         self.core = CVRModel(encoder, *options.assembly.build(encoder.layout))
+        self.mechanism = self.core.objective.mechanism
         self.core.to(self.device)
 
     @property

@@ -29,7 +29,7 @@ from cvr_plugins.recbole.evaluation.names import is_of_sessions
 from cvr_plugins.recbole.running import datasets
 from cvr_plugins.recbole.running.resuming import CHECKPOINT, check_taken_up
 from cvr_plugins.training.history import EpochRecord, History
-from cvr_plugins.training.results import RunResult
+from cvr_plugins.training.results import RunResult, acted
 from cvr_plugins.training.step import TrainingError
 from cvr_plugins.training.warm_start import Start
 
@@ -215,6 +215,7 @@ class Training:
             test_result=tested,
             checkpoint=Path(trainer.saved_model_file) if saved else None,
             reliability=curves,
+            mechanism=acted(getattr(trainer.model, "mechanism", None), trainer.history),
             **self._data(),
         )
 

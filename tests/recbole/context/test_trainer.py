@@ -54,7 +54,7 @@ class TwoPhases(Objective):
     def after_batch(self, out, y, x):
         self.clicks += y.click.sum()
 
-    def diagnostics(self, out, y):
+    def diagnostics(self):
         return {"clicks": self.clicks.item()}
 
 
