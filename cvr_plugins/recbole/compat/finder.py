@@ -23,6 +23,10 @@ WATCHED = {
     "recbole.quick_start": "quick_start",
     "recbole.quick_start.quick_start": "quick_start",
     "recbole.trainer.hyper_tuning": "hyper_tuning",
+    "recbole.data.utils": "guarded",
+    "recbole.model.context_aware_recommender.kd_dagfm": "guarded",
+    "recbole.model.general_recommender.ldiffrec": "guarded",
+    "recbole.utils.url": "guarded",
 }
 """Modules of RecBole -> what `cvr_plugins.recbole.compat.messages` knows of them."""
 

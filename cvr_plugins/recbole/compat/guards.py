@@ -40,10 +40,23 @@ def guarded() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(_weights_only())
-        for module, name, guard in _GUARDS:
-            if module in sys.modules:
-                stack.enter_context(_instead(sys.modules[module], name, guard(sys.modules[module])))
+        for name in _GUARDS:
+            if name in sys.modules:
+                _guard(sys.modules[name], stack)
+        _open.append(stack)
+        stack.callback(_open.remove, stack)
         yield
+
+
+def loaded(module: ModuleType) -> None:
+    """Guard a module of RecBole that is imported, or imported anew, while a run of ours lasts."""
+    if _open:
+        _guard(module, _open[0])
+
+
+def _guard(module: ModuleType, stack: ExitStack) -> None:
+    name, guard = _GUARDS[module.__name__]
+    stack.enter_context(_instead(module, name, guard(module)))
 
 
 def check_pretrained(config: RecBoleConfig) -> None:
@@ -123,10 +136,12 @@ def _offline(_: ModuleType) -> SimpleNamespace:
     return SimpleNamespace(urlopen=urlopen)
 
 
-_GUARDS: tuple[tuple[str, str, Callable[[ModuleType], Any]], ...] = (
-    ("recbole.model.context_aware_recommender.kd_dagfm", "eval", _teacher),
-    ("recbole.model.general_recommender.ldiffrec", "np", _numbers),
-    ("recbole.data.utils", "pickle", _unread),
-    ("recbole.utils.url", "ur", _offline),
-)
-"""Module of RecBole, name in it, what makes the guard that stands there."""
+_GUARDS: dict[str, tuple[str, Callable[[ModuleType], Any]]] = {
+    "recbole.model.context_aware_recommender.kd_dagfm": ("eval", _teacher),
+    "recbole.model.general_recommender.ldiffrec": ("np", _numbers),
+    "recbole.data.utils": ("pickle", _unread),
+    "recbole.utils.url": ("ur", _offline),
+}
+"""Module of RecBole, which the finder watches, too -> name in it, what makes the guard that stands there."""
+_open: list[ExitStack] = []
+"""Of the runs that last, the outermost first."""

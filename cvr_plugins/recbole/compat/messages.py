@@ -83,6 +83,11 @@ def loaded(subject: str, module: ModuleType) -> None:
         for name in ("run_recbole", "load_data_and_model", "objective_function"):
             if vars(module).get(name) is not None and vars(module)[name].__module__ == module.__name__:
                 setattr(module, name, _says_so(vars(module)[name], pickle.UnpicklingError, _loading_fails))
+    elif subject == "guarded":
+        # Importing it here would import RecBole, in the midst of RecBole's own import.
+        guards = sys.modules.get("cvr_plugins.recbole.compat.guards")
+        if guards is not None:
+            guards.loaded(module)
     elif subject == "hyper_tuning":
         tuning = vars(module)["HyperTuning"]
         tuning.__init__ = _says_so(tuning.__init__, ImportError, _tuning_fails)

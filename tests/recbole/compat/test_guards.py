@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import pickle
 import re
@@ -27,6 +28,7 @@ from cvr_plugins.cli._group import run as command_line
 from cvr_plugins.config import ConfigError
 from cvr_plugins.recbole import CheckpointError, Config, load_data_and_model, run
 from cvr_plugins.recbole.compat import guards
+from cvr_plugins.recbole.compat.finder import WATCHED
 from cvr_plugins.training.manifest import seal
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -416,9 +418,32 @@ def test_more_threads_or_processes_than_any_machine_has_are_refused(key, brief):
 def test_recbole_is_what_it_was_outside_of_a_run(hostile):
     from recbole.model.general_recommender import ldiffrec  # noqa: F401 - so that there is something to guard
 
-    watched = [module for module, _, _ in guards._GUARDS if module in sys.modules]
+    watched = [module for module in guards._GUARDS if module in sys.modules]
     assert len(watched) == len(guards._GUARDS)
     before = {name: dict(vars(sys.modules[name])) for name in watched}
     with guards.guarded():
         assert all(dict(vars(sys.modules[name])) != before[name] for name in watched)
     assert {name: dict(vars(sys.modules[name])) for name in watched} == before
+
+
+@pytest.mark.parametrize("again", [importlib.reload, None], ids=["reloaded", "imported anew"])
+@pytest.mark.parametrize("name", guards._GUARDS)
+def test_a_module_that_is_imported_while_a_run_lasts_is_guarded(name, again, monkeypatch):
+    before = importlib.import_module(name)
+    guarded, _ = guards._GUARDS[name]
+    with guards.guarded():
+        with guards.guarded():
+            if again is None:
+                monkeypatch.delitem(sys.modules, name)
+                package, _, leaf = name.rpartition(".")
+                monkeypatch.delattr(sys.modules[package], leaf)
+            late = (again or importlib.import_module)(before if again else name)
+            assert (late is before) == (again is not None)
+        guard = vars(late)[guarded]
+        does = guard if guarded == "eval" else getattr(guard, "load", None) or guard.urlopen
+        assert does.__module__ == guards.__name__
+    assert vars(late).get(guarded) is not guard
+
+
+def test_every_guarded_module_is_watched():
+    assert {name for name, subject in WATCHED.items() if subject == "guarded"} == set(guards._GUARDS)
