@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cvr_plugins.contracts import Labels, Outputs
+from cvr_plugins.contracts import Labels, Layout, Outputs
 from cvr_plugins.objectives.idefn import IdeFN
 
 
@@ -124,22 +125,27 @@ def test_loss_and_gradients_are_those_of_a_numpy_twin(alpha, gamma, kappa, uncli
 
 
 def test_outputs_without_embed_are_refused_once_the_memory_is_needed():
-    encoder, objective = Encoder(), IdeFN()
+    encoder, objective = Encoder(), IdeFN(kappa=0.5)
     x, y = draw_batch(np.random.default_rng(1))
+    y = labels(y.click, np.arange(48) == y.click.nonzero()[0].item())
     with_embed = outputs(encoder, x)
     without = Outputs(with_embed.logits, with_embed.embedding, {})
     assert objective.loss(without, y)["unclicked"] > 0
     objective.after_batch(without, y, x)
+    assert objective.memory_fill == 1
     with pytest.raises(ValueError, match=r"needs Outputs\.embed"):
         objective.loss(without, y)
 
 
+@pytest.mark.parametrize("fields", [(), (4, 4)], ids=["alone", "in a model"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
-def test_representations_that_cannot_be_matched_are_refused(value):
+def test_representations_that_cannot_be_matched_are_refused(value, fields):
     encoder, objective = Encoder().float(), IdeFN()
+    if fields:
+        objective.prepare(SimpleNamespace(layout=Layout(fields)))
     x, y = draw_batch(np.random.default_rng(1))
     with torch.no_grad():
-        encoder.item.weight[x["item"][0]] = value
+        encoder.item.weight[x["item"][y.click == 0][0]] = value
     out = outputs(encoder, x)
     with pytest.raises(ValueError, match="IdeFN cannot match rows whose representations are not finite"):
         objective.loss(out, y)

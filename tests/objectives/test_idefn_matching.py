@@ -11,7 +11,7 @@ from cvr_plugins.architectures import MLP, Towers
 from cvr_plugins.contracts import Labels, Layout, Outputs, measuring
 from cvr_plugins.model import CVRModel
 from cvr_plugins.objectives import IdeFN
-from cvr_plugins.transport import pseudo_positives, relaxed_partial_transport, squared_distances
+from cvr_plugins.transport import pseudo_positives, relaxed_partial_transport
 
 USERS, ITEMS, DIM, NEAR = 400, 600, 8, 60
 
@@ -67,33 +67,44 @@ def pseudo_labels(model, x, y):
     return None if found is None else found.numpy()
 
 
-def expected_labels(positives, embedding, y, *, kappa=0.02, relabel="mass", **options):
+def expected_labels(converted, embedding, y, *, kappa=0.02, relabel="argmax", cost="features", most=None, **options):
     """Pseudo-labels of a batch from the representations of the converted rows, straight from the transport."""
     unclicked = (y.click == 0).numpy()
-    cost = squared_distances(positives.detach(), embedding.detach()[unclicked])
-    plan = relaxed_partial_transport(cost, kappa, **options)
+    most = max(1, int(kappa * unclicked.sum())) if most is None else most
+    converted, others = converted.detach().numpy()[-most:], embedding.detach().numpy()[unclicked]
+    both = np.concatenate([converted, others]).reshape(-1, 2, DIM)
+    weights = np.sqrt(((both - both.mean(0)) ** 2).mean(0).sum(1)) if cost == "features" else np.ones(2)
+    apart = converted.reshape(-1, 1, 2, DIM) - others.reshape(1, -1, 2, DIM)
+    distances = ((apart / weights[:, None]) ** 2).sum((2, 3))
+    plan = relaxed_partial_transport(torch.from_numpy(distances), kappa, **options)
     found = np.zeros(len(unclicked))
     found[unclicked] = pseudo_positives(plan, relabel=relabel).numpy()
     return found
 
 
-@pytest.mark.parametrize("relabel", ["mass", "argmax"])
-def test_pseudo_labels_are_those_of_transport_from_memory_and_batch(relabel):
+@pytest.mark.parametrize(("relabel", "cost"), [("mass", "features"), ("argmax", "features"), ("argmax", "plain")])
+def test_pseudo_labels_are_those_of_transport_from_memory_and_batch(relabel, cost):
     options = {"kappa": 0.05, "regularization": 0.2, "outer_steps": 9, "max_iterations": 400, "tolerance": 1e-8}
-    rng, model = np.random.default_rng(3), make_model(relabel=relabel, **options)
+    options |= {"relabel": relabel, "cost": cost}
+    rng, model = np.random.default_rng(3), make_model(**options)
+    with torch.no_grad():
+        # A feature that would make up all of a plain cost.
+        model.encoder.user.weight.mul_(30)
     converted = []
     for _ in range(4):
         x, y, _ = draw_batch(rng)
         embedding = model.encoder(x)
         converted.append(embedding[y.conversion.bool()])
-        expected = expected_labels(torch.cat(converted), embedding, y, relabel=relabel, **options)
+        expected = expected_labels(torch.cat(converted), embedding, y, **options)
         assert expected.sum() > 0
         np.testing.assert_array_equal(pseudo_labels(model, x, y), expected)
         remember(model, x, y)
 
 
-def test_positives_are_the_newest_and_at_most_memory_size():
-    rng, model = np.random.default_rng(0), make_model(memory_size=5)
+@pytest.mark.parametrize("bound", [{"memory_size": 5}, {"positives": 0.6}])
+def test_positives_are_the_newest_and_at_most_as_many_as_the_memory_holds_and_can_be_matched(bound):
+    # Of 460 unclicked rows nine can be matched.
+    rng, model = np.random.default_rng(0), make_model(**bound)
     x, y, _ = draw_batch(rng, conversions=9)
     remember(model, x, y)
     held = model.encoder(x)[y.conversion.bool()][-5:]
@@ -102,7 +113,7 @@ def test_positives_are_the_newest_and_at_most_memory_size():
         embedding = model.encoder(x)
         positives = torch.cat([held[5 - older :], embedding[y.conversion.bool()][-5:]])
         assert len(positives) == 5
-        np.testing.assert_array_equal(pseudo_labels(model, x, y), expected_labels(positives, embedding, y))
+        np.testing.assert_array_equal(pseudo_labels(model, x, y), expected_labels(positives, embedding, y, most=5))
 
 
 def test_unclicked_term_is_off_until_a_conversion_is_seen():
@@ -143,18 +154,34 @@ def test_representations_are_todays():
     assert (after != before).any()
 
 
-@pytest.mark.parametrize(
-    ("memory_size", "spots", "relabelled"), [(40, 40, []), (8, 40, range(32, 40)), (40, 5, range(5))]
-)
-def test_converted_rows_must_agree_where_they_are_many(memory_size, spots, relabelled):
-    # 100 unclicked rows, equally far from each other; each converted row lies on the spot of one of them. Ten rows can
-    # be matched: one of 40 converted rows fills a quarter of a row, one of 8 more than one, 8 of 40 on one spot two.
+def test_as_many_rows_are_relabelled_as_may_be_matched_however_many_have_converted():
+    # 100 unclicked rows, equally far from each other; each of 40 converted rows lies on the spot of one of them. Ten
+    # rows can be matched, and the last ten converted ones fill a row each.
     unclicked = torch.eye(100, dtype=torch.float64)
-    embedding = torch.cat([unclicked, unclicked[torch.arange(40) % spots]])
+    embedding = torch.cat([unclicked, unclicked[:40]])
     click = torch.cat([torch.zeros(100), torch.ones(40)]).double()
     out = Outputs({"cvr": torch.zeros(140, dtype=torch.float64)}, embedding, {})
-    objective = IdeFN(kappa=0.1, memory_size=memory_size, train_ctr=False)
-    assert objective.pseudo_labels(out, Labels(click, click)).nonzero().squeeze(1).tolist() == list(relabelled)
+    objective = IdeFN(kappa=0.1, train_ctr=False)
+    assert objective.pseudo_labels(out, Labels(click, click)).nonzero().squeeze(1).tolist() == list(range(30, 40))
+
+
+def test_unclicked_rows_may_all_be_negatives_of_the_same_weight():
+    rng, model = np.random.default_rng(1), make_model(relabel="none", alpha=0.7, gamma=3.0)
+    x, y, _ = draw_batch(rng)
+    remember(model, x, y)
+    assert model.objective.memory_fill == 0
+    p = model.predict(x)["cvr"].detach().numpy()
+    expected = 3.0 * 0.3 * np.mean((y.click.numpy() == 0) * -np.log1p(-p))
+    assert model.loss_terms(x, y)["unclicked"].item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "told"), [(512, False), (40, True)])
+def test_a_batch_too_small_for_a_match_is_told_once(rows, told, caplog):
+    rng, model = np.random.default_rng(1), make_model(kappa=0.02)
+    for _ in range(2):
+        x, y, _ = draw_batch(rng, rows=rows, conversions=1)
+        remember(model, x, y)
+    assert ["train_batch_size of" in record.message for record in caplog.records] == [True] * told
 
 
 def measured(objective, out, y):
