@@ -30,8 +30,8 @@ def grid(
     The file holds the keys of a run, 'grid: {model: [Naive, ESMM], seed: [1, 2, 3]}', and may 'exclude' cells, give
     'overrides' to some of them, and list 'variants: {SNIPS: {model: MultiIPW, self_normalized: true}}', names that
     stand for several keys. Each run that ends adds a row to results.csv in OUT at once; a cell that fails is a row with
-    its error, and the rest goes on. After an interruption of any kind, --resume runs what is missing. key=value pairs
-    replace shared keys of the file.
+    its error, and the rest goes on. After an interruption of any kind, --resume runs what is missing and goes on
+    with runs that were cut off. key=value pairs replace shared keys of the file.
 
     \b
     cvr-plugins grid -c ml-100k-funnel/grid --out results --jobs 4

@@ -13,9 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cvr_plugins.files import undecodable, whole_file
+from cvr_plugins.files import put_in_place, undecodable, whole_file
 from cvr_plugins.grid._cells import Cell, GridError, differences
-from cvr_plugins.grid._rows import CELL_FILE, FAILED, FIXED_COLUMNS, Row, finished_row
+from cvr_plugins.grid._rows import CELL_FILE, FAILED, FIXED_COLUMNS, RUN, Row, finished_row
 from cvr_plugins.grid._spec import Grid
 from cvr_plugins.training.run_folder import RunFolder, write_json
 
@@ -32,7 +32,8 @@ class GridFolder:
     - `results.csv`: a row per finished and failed cell, written whole as each run ends, made anew from `runs/` on
       resuming;
     - `errors/CELL.txt`: the traceback of a failed cell;
-    - `unfinished/`: what running cells write; emptied at each start, as is what a kill left of the files above.
+    - `unfinished/CELL/`: what a cell works in; one that was cut off or failed goes on from what it has trained there.
+      Seconds in the table add up over the processes that worked on a cell; of a failed one they are the last one's.
 
     Parameters
     ----------
@@ -117,13 +118,15 @@ class GridFolder:
             If the grid's dimensions changed, or the configuration of a cell that is finished.
         """
         self._check_dimensions(grid)
-        shutil.rmtree(self.path / "unfinished", ignore_errors=True)
         for left in [*self.path.glob(".*.results.csv"), *self.path.glob(".*.grid.json")]:
             left.unlink()
         for name in ("runs", "unfinished"):
             (self.path / name).mkdir(exist_ok=True)
         cells = {cell.name: cell for cell in grid.cells}
         runs = sorted(folder.name for folder in (self.path / "runs").iterdir() if not folder.name.startswith("."))
+        for left in (self.path / "unfinished").iterdir():
+            if left.name in runs or not (left / CELL_FILE).is_file():
+                shutil.rmtree(left, ignore_errors=True)
         self._refuse_changed([cells[name] for name in cells if name in runs])
 
         before = {row["cell"]: row for row in self.read()}
@@ -148,8 +151,9 @@ class GridFolder:
         return finished_row(RunFolder.open(self.run_path(name)), fingerprint)
 
     def publish(self, cell: Cell, unfinished: Path) -> dict[str, str]:
-        """Put a finished run in its place and its row into the table; returns the row."""
-        os.rename(unfinished, self.run_path(cell.name))
+        """Put the finished run of a cell's folder in its place and its row into the table; returns the row."""
+        put_in_place(unfinished / RUN, self.run_path(cell.name))
+        shutil.rmtree(unfinished, ignore_errors=True)
         row = self.finished(cell.name, cell.fingerprint)
         self.add(row)
         return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,14 +18,20 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from tqdm import tqdm
 
-from cvr_plugins.config import FIELD_KEYS
-from cvr_plugins.grid._cells import Cell, GridError, canonical
-from cvr_plugins.grid._rows import CELL_FILE
-from cvr_plugins.training.manifest import seal
-from cvr_plugins.training.run_folder import write_json
+from cvr_plugins.config import FIELD_KEYS, ConfigError
+from cvr_plugins.files import whole_file
+from cvr_plugins.grid._cells import Cell, GridError, canonical, differences
+from cvr_plugins.grid._rows import CELL_FILE, RUN
+from cvr_plugins.training import manifest
+from cvr_plugins.training.checkpoint import CheckpointError
+from cvr_plugins.training.interrupts import SIGNALS
+from cvr_plugins.training.run_folder import RunFolder, RunFolderError, write_json
 from cvr_plugins.training.step import TrainingError
+from cvr_plugins.training.working import TRAINING, InUseError, work_folder
+from cvr_plugins.wording import flat
 
 if TYPE_CHECKING:
     from cvr_plugins.data import FunnelLog
@@ -32,12 +39,12 @@ if TYPE_CHECKING:
 READY = "ready"
 
 _PATIENCE = 5.0
-"""Seconds a process without work gets to end by itself."""
+"""Seconds a process without work, or whose parent was killed, gets to end by itself."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is sent: a cell, and where its run folder is to be written."""
+    """What a worker is sent: a cell, and the folder that it works in, where `RUN` will be the run's."""
 
     cell: Cell
     folder: Path
@@ -150,8 +157,9 @@ def _death(code: int | None, task: Task | None) -> Reply:
 
 def work(connection: Connection) -> None:
     """Answer each Task on `connection` with a Reply until it is closed."""
-    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # They reach every process of a terminal or a job; the parent decides what they mean.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     # tqdm's own lock is shared between processes, and would be reported as leaked if this one is killed.
     tqdm.set_lock(threading.RLock())
@@ -191,9 +199,52 @@ def _run(task: Task, logs: dict[str, FunnelLog], remarks: list[str], start: floa
         logs[source] = load_log(config)
     # The bars of several runs at once would overwrite each other.
     config = replace(config, values={**config.values, "show_progress": False})
-    run(config, folder=task.folder, log=logs[source], on_note=remarks.append)
-    write_json(task.folder / CELL_FILE, {**task.cell.about, "seconds": round(time.perf_counter() - start, 3)})
-    seal(task.folder)
+    out = task.folder / RUN
+    task.folder.mkdir(exist_ok=True)
+    # A worker of a grid that was killed may be at work there a moment longer.
+    with FileLock(task.folder / ".lock", timeout=_PATIENCE):
+        try:
+            spent = _spent(task)
+            if spent is not None:
+                _begin(task, spent, start)
+                if out.exists():
+                    manifest.check_all(out)
+                else:
+                    run(config, resume=out, log=logs[source], on_note=remarks.append)
+        except InUseError:
+            raise
+        except (CheckpointError, ConfigError, RunFolderError) as error:
+            remarks.append(f"{task.cell.name} was cut off and begins anew: {flat(error)}")
+            spent = None
+        if spent is None:
+            for left in (out, work_folder(out)):
+                shutil.rmtree(left, ignore_errors=True)
+            spent = 0.0
+            _begin(task, spent, start)
+            run(config, folder=out, log=logs[source], on_note=remarks.append)
+        seconds = round(spent + time.perf_counter() - start, 3)
+        write_json(out / CELL_FILE, {**task.cell.about, "seconds": seconds})
+        manifest.seal(out)
+
+
+def _begin(task: Task, spent: float, start: float) -> None:
+    """Write down what is begun, when, and how many seconds earlier processes have spent on it."""
+    began = time.time() - (time.perf_counter() - start)
+    with whole_file(task.folder / CELL_FILE) as aside:
+        write_json(aside, {**task.cell.about, "seconds": spent, "began": began})
+
+
+def _spent(task: Task) -> float | None:
+    """Return the seconds that earlier processes have spent on what a cell goes on from; None if there is nothing."""
+    out = task.folder / RUN
+    last = out / manifest.NAME if out.exists() else work_folder(out) / TRAINING
+    if not last.is_file():
+        return None
+    about = RunFolder(task.folder, verify=False).read_json(CELL_FILE)
+    changed = differences(about.get("identity", {}), task.cell.identity)
+    if changed:
+        raise ConfigError(f"Its configuration changed: {'; '.join(changed)}.")
+    return float(about["seconds"] + max(0.0, last.stat().st_mtime - about["began"]))
 
 
 def _follow_parent() -> None:

@@ -14,6 +14,9 @@ DONE, FAILED = "done", "failed"
 CELL_FILE = "cell.json"
 """File in a run folder that says which cell of which grid it is."""
 
+RUN = "run"
+"""The run folder within the folder that a cell works in."""
+
 FIXED_COLUMNS = (
     "cell",
     "status",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def run_grid(
 
     Notes
     -----
-    The program may be killed at any moment: what `out` says is done is done, and the rest runs when it is resumed.
+    The program may be killed at any moment: what `out` says is done is done, and the rest goes on when it is resumed.
     The processes are spawned, so a script that calls this needs `if __name__ == "__main__":`.
     """
     check_count("jobs", jobs, most=MOST_THREADS, error=GridError)
@@ -98,7 +97,7 @@ def run_grid(
             on_note(note)
         on_start(len(cells))
         aside = folder.path / "unfinished"
-        tasks = [Task(cell, aside / f"{cell.name}.{uuid.uuid4().hex}") for cell in cells]
+        tasks = [Task(cell, aside / cell.name) for cell in cells]
         failed = 0
         told: set[str] = set()
         # Closing kills the processes, also when the program is interrupted.

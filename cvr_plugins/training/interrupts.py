@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _ONE = 1.0
 """Seconds within which SIGTERM and SIGHUP that follow a signal are the same one."""
 
@@ -39,7 +39,7 @@ def handled() -> Iterator[None]:
     """
     before, _State.last = {}, -math.inf
     if threading.current_thread() is threading.main_thread():
-        for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
+        for number in SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, _end)
     try:

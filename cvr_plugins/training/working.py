@@ -47,6 +47,10 @@ _OF_A_RUN = frozenset(
 _RESULT, _REPLACED, _LOCK = "result", "replaced", ".lock"
 
 
+class InUseError(ConfigError):
+    """Another process works in a folder."""
+
+
 @dataclass(frozen=True)
 class WorkFolder:
     """`NAME.unfinished`, which no other process works in.
@@ -309,7 +313,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ConfigError(f"Another process is at work in {path}; wait for it.") from error
+        raise InUseError(f"Another process is at work in {path}; wait for it.") from error
     except OSError as error:
         raise TargetError(f"Cannot write to {str(path)!r}: {error.strerror or error}.") from error
     try:

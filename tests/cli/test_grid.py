@@ -106,7 +106,10 @@ def test_wrong_commands_are_one_line_and_code_two(grid_file, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(grid_file, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_its_workers_keeps_what_is_finished_and_says_how_to_go_on(number, grid_file, tmp_path):
+    import psutil
+
     endless = {"when": {"model": "Naive"}, "set": {"stopping_step": 1_000_000}}
     file, out = grid_file(epochs=1_000_000, overrides=[endless]), tmp_path / "out"
     running = subprocess.Popen(
@@ -117,9 +120,12 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(grid_file, tmp_path
         start_new_session=True,
     )
     assert any(line.startswith("ESMM-1: ") for line in running.stdout), "the other run never ends"
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to every process
+    workers = psutil.Process(running.pid).children(recursive=True)
+    os.killpg(running.pid, number)  # as a terminal does, and what ends a batch job: to every process
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 1
     assert f"Go on with: cvr-plugins grid -c {file} -o {out} --resume" in errors
     assert "Traceback" not in errors
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
     assert [run.name for run in (out / "runs").iterdir()] == ["ESMM-1"]
+    assert [row.split(",")[0] for row in (out / "results.csv").read_text().splitlines()] == ["cell", "ESMM-1"]

@@ -53,7 +53,9 @@ def test_a_row_without_its_run_folder_is_run_again(finished_copy, grid):
 
 
 def test_what_a_kill_left_is_cleared_away(finished_copy, grid):
-    (finished_copy / "unfinished" / "Naive-1.abc").mkdir(parents=True)
+    for name in ("Naive-1", "Naive-3"):
+        (finished_copy / "unfinished" / name).mkdir()
+    (finished_copy / "unfinished" / "Naive-1" / "cell.json").touch()
     files = [finished_copy / f".abc.{name}" for name in ("results.csv", "grid.json")]
     for file in files:
         file.touch()
@@ -72,8 +74,9 @@ def test_a_kill_while_a_run_is_put_away_loses_and_repeats_nothing(finished_copy,
         raise Killed
 
     _, _, before = start(finished_copy, grid)
-    cell, aside = grid.cells[2], finished_copy / "unfinished" / "ESMM-1.abc"
-    os.rename(finished_copy / "runs" / "ESMM-1", aside)
+    cell, aside = grid.cells[2], finished_copy / "unfinished" / "ESMM-1"
+    aside.mkdir()
+    os.rename(finished_copy / "runs" / "ESMM-1", aside / "run")
     with monkeypatch.context() as patch:
         patch.setattr(*((GridFolder, moment) if moment else (os, "rename")), kill)
         with pytest.raises(Killed):
