@@ -107,8 +107,6 @@ def plain_values(path: str | Path, *, map_location: torch.device | str = "cpu") 
     """
     if not Path(path).is_file():
         raise CheckpointError(f"There is no checkpoint {path}.")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is not a checkpoint, or is cut short.")
     try:
         # torch reads past the checksums that it wrote.
         with zipfile.ZipFile(path) as archive:
@@ -119,6 +117,8 @@ def plain_values(path: str | Path, *, map_location: torch.device | str = "cpu") 
             # About the pickle protocol of a file that is then refused.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location=map_location, weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged or cut short.") from error
     except Exception as error:  # a damaged file raises a dozen types
         raise CheckpointError(
             f"The checkpoint {path} is refused, nothing of it was executed: it is damaged, or holds more than numbers, "

@@ -50,10 +50,14 @@ def settings_of(folder: str | Path) -> dict[str, Any]:
     ------
     ConfigError
         If it has none, or one that cannot be read.
+    RunFolderError
+        If it is not what was written, of a folder that is sealed.
     """
     file = Path(folder) / SETTINGS
     if not file.is_file():
         raise ConfigError(f"{folder} is not the folder of a run: it has no config.yaml.")
+    if (Path(folder) / manifest.NAME).is_file():
+        manifest.check(file)
     return load_yaml(file)
 
 
@@ -109,7 +113,7 @@ def begin(work: WorkFolder, about: Mapping[str, Any], settings: Mapping[str, Any
 def started(work: WorkFolder) -> dict[str, str]:
     """Return what the run.json of a run that is taken up says of the weights that it started from, by its key."""
     file = work.path / "run.json"
-    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    about = RunFolder(work.path, verify=False).read_json(file.name) if file.is_file() else {}
     return {"init_from": about["init_from"]} if "init_from" in about else {}
 
 

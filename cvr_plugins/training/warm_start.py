@@ -80,7 +80,7 @@ class Start:
             )
         stored = load_checkpoint(folder.file(checkpoint), framework=framework)["state_dict"]
         weights = {name.removeprefix(prefix): value for name, value in stored.items()}
-        settings = settings_of(folder.file("config.yaml").parent)
+        settings = settings_of(path)
         return cls(Path(path), about, settings, folder.read_json(VOCABULARY), weights)
 
     def check_method(self, method: Method, plugin: str, settings: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from cvr_plugins.config import ConfigError
 from cvr_plugins.files import OutputError, TargetError, check_new, put_in_place
+from cvr_plugins.training import manifest
 from cvr_plugins.training.checkpoint import load_checkpoint
 
 SUFFIX = ".unfinished"
@@ -195,7 +196,7 @@ def taken_up(source: str | Path, out: Path | None) -> Iterator[WorkFolder]:
         try:
             # By the configuration, the last, all is seen to be there.
             for file in sorted(left.iterdir(), key=lambda file: file.name == SETTINGS):
-                if file.is_file() and file.name != _LOCK:
+                if file.is_file() and file.name not in (_LOCK, manifest.NAME):
                     aside = work.path / f".{file.name}"
                     shutil.copyfile(file, aside)
                     put_in_place(aside, work.path / file.name)
@@ -222,6 +223,8 @@ def left_of(source: str | Path) -> Path:
         If there is no such run, or it is finished.
     CheckpointError
         If a file that was named is no checkpoint that can be read safely.
+    RunFolderError
+        If NAME is sealed, and not as it was then.
     """
     source = Path(source)
     source = source if source.name else source.absolute()
@@ -232,6 +235,8 @@ def left_of(source: str | Path) -> Path:
     named = folder.name.endswith(SUFFIX)
     name = folder.with_name(folder.name.removesuffix(SUFFIX))
     work = folder if named else work_folder(folder)
+    if not named and (name / manifest.NAME).is_file():
+        manifest.check_all(name)
     done = name.is_dir() and (name / "run.json").is_file() and not _interrupted(name)
     if (work / SETTINGS).is_file() and not done:
         return work

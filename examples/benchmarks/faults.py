@@ -5,7 +5,8 @@ python examples/benchmarks/faults.py [--only KIND] [--kills N] [--flips N] [--se
 kills: a command is ended by SIGKILL at a random moment and repeated (`run --resume NAME` where NAME.unfinished has
 what it begins with, `grid --resume`, any other one as it was). full: it meets a full disk at a random moment (a tmpfs
 of its own where this machine lets one be mounted, else RLIMIT_FSIZE), and is repeated when there is space. starts: runs
-that begin at the same instant, without --out and with the same one. flips: single bits of each file of a run folder.
+that begin at the same instant, without --out and with the same one. flips: single bits of each file of a run folder,
+and of the checkpoints of a run that was cut off: all that `load_checkpoint` gives is compared with what was written.
 hostile: files that would like to be executed. Each command runs in a fork of this process, which has imported all that
 it needs, on a file system in memory if there is one; what comes of it is compared with what an undisturbed one wrote,
 weights to the bit.
@@ -425,36 +426,77 @@ def _started(row: Row, whole: dict[str, object], ended: list[Ended], folder: Pat
 
 
 def flips(bench: Bench, number: int) -> list[Row]:
-    """Flip single bits of each file of a run folder, and read it as commands do."""
+    """Flip single bits of each file of run folders and of the checkpoints of runs cut off, and read it."""
+    from cvr_plugins.training.working import left_of
+
+    rows = []
+    for job in (job for job in bench.jobs.values() if job.arguments[0] == "run"):
+        bench._done(job.arguments, folder := bench.folder())
+        # Of a finished run RecBole's side goes on, too.
+        readers = [_finished, lambda file: left_of(file.parent)] if "RecBole" in job.of else [_finished]
+        rows += [_flipped(bench, file, number, job.of, readers) for file in sorted((folder / "run").iterdir())]
+        rows += [_flipped(bench, file, number, f"{job.of}, cut off", [_stored]) for file in _cut_off(bench, job)]
+    return rows
+
+
+def _finished(file: Path) -> None:
     from cvr_plugins.rechub import TrainedRun
     from cvr_plugins.training.run_folder import RunFolder
 
-    def read(folder: Path, name: str) -> None:
-        TrainedRun.load(folder)
-        for file in sorted(folder.iterdir()):
-            RunFolder.open(folder).file(file.name) if file.name != "manifest.json" else None
+    if RunFolder.open(file.parent).about["framework"] == "torch-rechub":
+        TrainedRun.load(file.parent)
+    for each in file.parent.iterdir() if file.name == "manifest.json" else [file]:
+        if each.name != "manifest.json":
+            RunFolder.open(file.parent).file(each.name)
 
-    rows = []
-    folder = bench.folder() / "run"
-    shutil.copytree(bench.place / "inputs/run", folder)
-    for file in sorted(folder.iterdir()):
-        rows.append(row := Row("flip of a bit", f"`{file.name}`"))
-        whole = file.read_bytes()
-        for _ in range(number):
-            changed, at = bytearray(whole), bench.draw.randrange(8 * len(whole))
-            changed[at // 8] ^= 1 << at % 8
-            file.write_bytes(changed)
-            try:
-                read(folder, file.name)
-            except ValueError as error:
-                # Of a hash it cannot be told whether it is damaged or the file that it is of.
-                named = file.name in str(error) or (file.name == "manifest.json" and "damaged" in str(error))
-                row.add(None if named else "untold", f"bit {at}: {error}")
-            else:
-                row.add("wrong", f"bit {at} was believed")
-        file.write_bytes(whole)
-    read(folder, "")
-    return rows
+
+def _stored(checkpoint: Path) -> bytes:
+    import torch
+
+    from cvr_plugins.training.checkpoint import load_checkpoint
+
+    torch.save(load_checkpoint(checkpoint), held := io.BytesIO())
+    return held.getvalue()
+
+
+def _cut_off(bench: Bench, job: Job) -> list[Path]:
+    """Return the checkpoints of a run that was killed when it had all that there may be."""
+    _, within = bench.whole(job.of)
+    while True:
+        folder = bench.folder()
+        Command(job.arguments, folder).end(bench.draw.uniform(within / 2, within))
+        found = sorted((folder / "run.unfinished").glob("[a-z]*.pt*"))
+        if len(found) == (2 if "RecBole" in job.of else 1):
+            return found
+
+
+def _flipped(bench: Bench, file: Path, number: int, of: str, readers: list[Callable[[Path], object]]) -> Row:
+    whole, row, unread = file.read_bytes(), Row("flip of a bit", f"`{file.name}` of {of}"), 0
+    before = [read(file) for read in readers]
+
+    def of_one(at: int, read: Callable[[Path], object], held: object) -> tuple[str | None, str]:
+        try:
+            now = read(file)
+        except ValueError as error:
+            # Of a hash it cannot be told whether it is damaged or the file that it is of.
+            named = file.name in str(error) or (file.name == "manifest.json" and "damaged" in str(error))
+            return None if named else "untold", f"bit {at}: {error}"
+        same = isinstance(held, bytes) and now == held
+        return "not read" if same else "wrong", f"bit {at} was believed"
+
+    for _ in range(number):
+        changed, at = bytearray(whole), bench.draw.randrange(8 * len(whole))
+        changed[at // 8] ^= 1 << at % 8
+        file.write_bytes(changed)
+        found = [of_one(at, read, held) for read, held in zip(readers, before, strict=True)]
+        worst = max(found, key=lambda each: each[0] or "")
+        unread += worst[0] == "not read"
+        row.add(*((None, "") if worst[0] == "not read" else worst))
+    file.write_bytes(whole)
+    for read in readers:
+        read(file)
+    row.of += f", {unread} where nothing is read" * bool(unread)
+    return row
 
 
 def tests_of(file: str) -> ModuleType:

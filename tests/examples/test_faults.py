@@ -20,3 +20,5 @@ def test_nothing_is_lost_silently_wrong_or_untold():
     assert done.returncode == 0, done.stdout + done.stderr
     for row in ("kill -9", "2 starts at once, no --out", "flip of a bit"):
         assert f"| {row} | `" in done.stdout
+    sides = {"torch-rechub": "training.pt", "RecBole, BPR": "checkpoint.last.pth"}
+    assert all(f"`{file}` of `run`, {side}, cut off" in done.stdout for side, file in sides.items())

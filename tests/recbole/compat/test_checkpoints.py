@@ -251,9 +251,12 @@ def test_reasons_for_refusing_a_file(trained, prepare, tmp_path):
             load_checkpoint(tmp_path / name)
 
     refused("none.pth", r"There is no checkpoint .*none.pth")
-    for name, content in {"short.pth": good.read_bytes()[:-2000], "text.pth": b"weights"}.items():
+    # A bit of the number of disks that the archive is on.
+    flipped = bytearray(good.read_bytes())
+    flipped[flipped.rindex(b"PK\x06\x07") + 16] ^= 2
+    for name, content in {"short.pth": good.read_bytes()[:-2000], "text.pth": b"weights", "bit.pth": flipped}.items():
         (tmp_path / name).write_bytes(content)
-        refused(name, f"{name} is not a checkpoint, or is cut short")
+        refused(name, f"{name} is not a checkpoint, or is damaged or cut short")
     with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
         archive.writestr("a/data.pkl", b"garbage")
     refused("zip.pth", "is damaged, or holds more")

@@ -416,14 +416,11 @@ def test_more_threads_or_processes_than_any_machine_has_are_refused(key, brief):
 
 
 def test_recbole_is_what_it_was_outside_of_a_run(hostile):
-    from recbole.model.general_recommender import ldiffrec  # noqa: F401 - so that there is something to guard
-
-    watched = [module for module in guards._GUARDS if module in sys.modules]
-    assert len(watched) == len(guards._GUARDS)
-    before = {name: dict(vars(sys.modules[name])) for name in watched}
+    watched = [importlib.import_module(name) for name in guards._GUARDS]
+    before = [dict(vars(module)) for module in watched]
     with guards.guarded():
-        assert all(dict(vars(sys.modules[name])) != before[name] for name in watched)
-    assert {name: dict(vars(sys.modules[name])) for name in watched} == before
+        assert all(dict(vars(module)) != was for module, was in zip(watched, before, strict=True))
+    assert [dict(vars(module)) for module in watched] == before
 
 
 @pytest.mark.parametrize("again", [importlib.reload, None], ids=["reloaded", "imported anew"])

@@ -367,8 +367,9 @@ def test_recboles_models_run_on_todays_packages(model, brief):
     changed = bytearray(Path("run/checkpoint.pth").read_bytes())
     changed[-100] ^= 1
     Path("run/checkpoint.pth").write_bytes(changed)
-    with pytest.raises(RunFolderError, match=r"checkpoint.pth is not what was written"):
-        load_data_and_model("run")
+    for read in (lambda: load_data_and_model("run"), lambda: run(resume="run", out="more")):
+        with pytest.raises(RunFolderError, match=r"checkpoint.pth is not what was written"):
+            read()
 
 
 def test_pretrained_weights_are_read(brief, tmp_path):
