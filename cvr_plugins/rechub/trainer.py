@@ -255,7 +255,7 @@ class CVRTrainer(MTLTrainer):
         """Train and validate epoch by epoch from a position; return how training ended."""
         history = self.history
         while self._waited < self.patience:
-            if at.epoch == self.n_epoch:
+            if at.epoch >= self.n_epoch:
                 return "all epochs"
             if history.records and at.sums is None and at.trained is None:
                 self.loop.end_epoch(at.epoch - 1, history.records[-1].value)

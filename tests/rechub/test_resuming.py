@@ -120,11 +120,12 @@ def test_a_run_that_has_stopped_early_is_only_evaluated(cut_off, monkeypatch):
     same(whole, run(resume=name).folder)
 
 
-def test_it_finishes_elsewhere_and_with_more_epochs(shop, cut_off, tmp_path):
+def test_it_finishes_elsewhere_and_with_more_epochs_or_fewer_than_are_trained(shop, cut_off, tmp_path):
     whole, name = cut_off(CUTS["in validation"])
     before = {file.name: file.read_bytes() for file in work_folder(name).iterdir() if file.is_file()}
     same(whole, run(resume=work_folder(name), folder=tmp_path / "deep" / "other").folder)
     assert {file.name: file.read_bytes() for file in work_folder(name).iterdir() if file.is_file()} == before
+    assert run({"epochs": 1}, resume=work_folder(name), folder=tmp_path / "fewer").stopped == "all epochs"
     longer = run({"epochs": 6}, resume=name)
     assert longer.folder == name
     assert len(longer.history.records) == 6
@@ -161,11 +162,12 @@ def written(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_training_after_the_batch_and_what_is_kept_goes_on(number, shop, tmp_path, cut_off):
+# Both the system and the shell say that a terminal is closed.
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP]])
+def test_a_signal_ends_training_after_the_batch_and_what_is_kept_goes_on(numbers, shop, tmp_path, cut_off):
     config = {**shop.config, "epochs": 4, "train_batch_size": 96}
     whole = run(config, folder=tmp_path / "whole").folder
-    patch = cut(Loop, "train_batch", 2 * BATCHES + 2, lambda: os.kill(os.getpid(), number))
+    patch = cut(Loop, "train_batch", 2 * BATCHES + 2, lambda: [*map(signal.raise_signal, numbers)])
     with interrupts.handled():
         found = run(config, folder=tmp_path / "cut")
     patch.undo()
