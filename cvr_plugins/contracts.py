@@ -299,7 +299,8 @@ class Method:
 
     name: the class name in torch-rechub, `model:` in RecBole; objective: called with keyword options;
     architecture, backbone, weighting: registered names of the method's own, weighting None for none;
-    defaults: option -> value that differs from the constructor's own default; summary: one line;
+    defaults: option -> value that differs from the constructor's own default; ablations: options each of which make it
+    its own baseline, such as `{"unclicked": False}` (the conformance suite proves that it acts); summary: one line;
     reference: authors, title, venue, year, URL; api: the contracts' version it was written for.
     """
 
@@ -309,6 +310,7 @@ class Method:
     backbone: str = "mlp"
     weighting: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    ablations: Sequence[Mapping[str, Any]] = ()
     summary: str = ""
     reference: str = ""
     api: int = API_VERSION

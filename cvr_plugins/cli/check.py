@@ -131,15 +131,16 @@ def _imported(module: str, attribute: str) -> list[tuple[str, Method]]:
 
 
 def _passed(results: Sequence[CheckResult]) -> bool:
-    return all(result.status == "passed" for result in results)
+    return all(result.status in ("passed", "not asked") for result in results)
 
 
 def _echo(name: str, results: Sequence[CheckResult]) -> None:
     from cvr_plugins.cli._output import echo_table
 
-    count = sum(result.status == "passed" for result in results)
+    asked = [result for result in results if result.status != "not asked"]
+    count = sum(result.status == "passed" for result in asked)
     rows = [[result.name, result.status, result.description] for result in results]
-    echo_table(["check", "result", "what passes"], rows, title=f"{name}: {count} of {len(results)} checks passed")
+    echo_table(["check", "result", "what passes"], rows, title=f"{name}: {count} of {len(asked)} checks passed")
     for result in results:
         if result.status == "failed":
             click.echo(f"\n{result}")

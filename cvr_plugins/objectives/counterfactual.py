@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from cvr_plugins.contracts import CTR_TOWER, Labels, Outputs, Phase
-from cvr_plugins.functional import bce, ctcvr_nll, weighted_mean
+from cvr_plugins.functional import bce, ctcvr_nll, masked_mean, weighted_mean
 from cvr_plugins.objectives._ctr import OptionalCTR
 from cvr_plugins.objectives._propensity import PropensityWeighted
 from cvr_plugins.options import check_choice, check_flag, check_number
@@ -127,7 +127,8 @@ class DR(IPS):
         `L_dr` it is a constant, so that the CVR head's own gradient is that of IPS; the imputation acts on the model
         through shared layers alone. `"conversion"`: the conversion, `e_hat = bce(sigmoid(z), p_cvr)`. In `L_dr` the CVR
         head learns from unclicked rows too, and its gradient is doubly robust as well as the loss (Guo et al. call it
-        double learning).
+        double learning). `"constant"`: nothing, there is no such head and no `L_imp`; `e_hat = bce(m, p_cvr)`, m being
+        the share of the batch's clicked rows that convert (the ablation of the imputation model).
     imputation_weights
         The weights of `L_imp`, with p the clipped propensity: `"inverse"`, o w; `"variance"`, `o (1 - p) / p^2`, whose
         expectation is the part of the variance of `L_dr` that depends on `e_hat` (MRDR); `"bias"`, `o (1 - p)^2 / p^3`,
@@ -164,7 +165,7 @@ class DR(IPS):
     ESCM2-DR, SIGIR 2022; Dai et al., A Generalized Doubly Robust Learning Framework, KDD 2022 (DR-BIAS, DR-MSE).
     """
 
-    heads = ("ctr", "cvr", "imputation")
+    heads: tuple[str, ...] = ("ctr", "cvr", "imputation")
     stops: Mapping[str, tuple[str, ...]] = {
         "ctr": ("cvr", "imputation"),
         "cvr": ("ctr", "imputation"),
@@ -183,13 +184,19 @@ class DR(IPS):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.imputes = check_choice("imputes", imputes, ("error", "conversion"))
+        self.imputes = check_choice("imputes", imputes, ("error", "conversion", "constant"))
         self.imputation_weights = check_choice("imputation_weights", imputation_weights, IMPUTATION_WEIGHTS)
         if bias_share is not None and self.imputation_weights != "mse":
             raise ValueError(f"bias_share is for imputation_weights='mse'; got {self.imputation_weights!r} with it.")
         self.bias_share = 0.5 if bias_share is None else check_number("bias_share", bias_share, low=0, high=1)
         self.alternate = check_flag("alternate", alternate)
         self.lambda_imputation = check_number("lambda_imputation", lambda_imputation, low=0, open_low=True)
+        if self.imputes == "constant":
+            if self.alternate or self.imputation_weights != "inverse":
+                raise ValueError("imputes='constant' fits nothing: leave alternate and imputation_weights out.")
+            self.heads = tuple(head for head in self.heads if head != "imputation")
+            kept = {term: tuple(head for head in heads if head != "imputation") for term, heads in self.stops.items()}
+            self.stops = {term: heads for term, heads in kept.items() if heads and term != "imputation"}
         if self.alternate:
             if self.imputes == "error":
                 raise ValueError(
@@ -208,9 +215,14 @@ class DR(IPS):
         )
 
     def _cvr_terms(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
-        cvr, imputation = out.logits["cvr"], out.logits["imputation"]
+        cvr = out.logits["cvr"]
         error = bce(cvr, y.conversion)
+        if self.imputes == "constant":
+            constant = bce(cvr, masked_mean(y.conversion, y.click).expand_as(cvr))
+            correction = weighted_mean(error - constant, self._weights(out, y), normalize=self.self_normalized)
+            return {"cvr": self.lambda_cvr * (constant.mean() + correction)}
 
+        imputation = out.logits["imputation"]
         constant = self._imputed_error(imputation.detach(), cvr)
         correction = weighted_mean(error - constant, self._weights(out, y), normalize=self.self_normalized)
 

@@ -17,7 +17,7 @@ import torch
 from cvr_plugins.testing._case import Case
 from cvr_plugins.wording import one_line as _message
 
-Status = Literal["passed", "failed", "skipped"]
+Status = Literal["passed", "failed", "skipped", "not asked"]
 
 _SUITE = str(Path(__file__).parent)
 _PACKAGE = str(Path(__file__).parent.parent)
@@ -30,6 +30,10 @@ class Problem(Exception):
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(found)
         self.expected, self.found = expected, found
+
+
+class NotAsked(Exception):
+    """The method does not say what a check asks for; says what it could say."""
 
 
 def require(holds: object, expected: str, found: str) -> None:
@@ -51,9 +55,10 @@ def expecting(expected: str, errors: tuple[type[Exception], ...] = (Exception,))
 class CheckResult:
     """What one check said of a method.
 
-    name, description: of the check; status: "passed", "failed", or "skipped" because a check that it rests on failed
-    (`found` names that one); expected, found, cause: of a failure, `cause` being what usually brings it about; seconds:
-    how long it took; error: the exception that the method raised, if that is the failure.
+    name, description: of the check; status: "passed", "failed", "skipped" because a check that it rests on failed
+    (`found` names that one), or "not asked" where the method does not declare what is checked; expected, found, cause:
+    of a failure, `cause` being what usually brings it about; seconds: how long it took; error: the exception that the
+    method raised, if that is the failure.
     """
 
     name: str
@@ -119,6 +124,9 @@ class Definition:
         try:
             with generators_kept():
                 self.run(case)
+        except NotAsked as raised:
+            seconds = time.perf_counter() - start
+            return CheckResult(self.name, self.description, "not asked", found=str(raised), seconds=seconds)
         except Problem as raised:
             problem, error = raised, raised.__cause__
         except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from cvr_plugins.assembly import OptionError
 from cvr_plugins.contracts import Method
 from cvr_plugins.nearest import unknown
 from cvr_plugins.plugins import RegistryError, registry
-from cvr_plugins.testing import _combinations, _declared, _losses, _moves, _predictions, _state
+from cvr_plugins.testing import _acts, _combinations, _declared, _losses, _moves, _predictions, _state
 from cvr_plugins.testing._case import Case
 from cvr_plugins.testing._check import CheckFailure, CheckResult, Definition, generators_kept
 
@@ -51,6 +51,7 @@ CHECKS: dict[str, Check] = {
         _losses.stops,
         _moves.heads_trained,
         _moves.moves,
+        _acts.acts,
         _predictions.predictions,
         _predictions.row_independence,
         _state.sharing,

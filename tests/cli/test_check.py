@@ -69,7 +69,7 @@ def test_a_builtin_method(capsys):
     assert report["passed"] is True
     assert failed(report) == {"ESMM": []}
     checks = report["methods"][0]["checks"]
-    assert len(checks) == 24
+    assert len(checks) == 25
     assert set(checks[0]) == {"name", "description", "status", "expected", "found", "cause", "seconds"}
 
 

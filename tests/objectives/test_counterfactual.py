@@ -74,6 +74,19 @@ def test_dr_that_imputes_conversions_by_hand(outputs, labels_of):
     assert terms["imputation"].item() == pytest.approx(4 * residual**2 / 4)
 
 
+def test_dr_that_imputes_a_constant_by_hand(outputs, labels_of):
+    # Half of the clicked rows convert: imputed against p_cvr 1/2, 3/4, 1/2, 1/4.
+    apart = -math.log(3 / 16) / 2
+    logits = {head: HAND_LOGITS[head] for head in ("ctr", "cvr")}
+    objective = DR(imputes="constant")
+    assert (objective.heads, objective.stops) == (("ctr", "cvr"), IPS.stops)
+    terms = objective.loss(outputs(logits), labels_of(HAND_LABELS))
+    cvr = (2 * LN2 + 2 * apart + 4 * (2 * LN2 - apart)) / 4
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {"ctr": HAND_CTR, "cvr": cvr, "ctcvr": HAND_CTCVR}
+    )
+
+
 def test_alternate_trains_the_imputation_apart_and_then_the_rest():
     imputation, prediction = DR(imputes="conversion", alternate=True).phases
     assert (imputation.terms, imputation.trains, imputation.shared) == (("imputation",), ("imputation",), False)
@@ -122,6 +135,7 @@ def test_dr_stays_finite_over_a_long_run_with_rare_clicks(options, optimizer):
     ("options", "message"),
     [
         ({"alternate": True}, r"alternate needs imputes='conversion'.*MultiIPW"),
+        ({"imputes": "constant", "alternate": True}, "imputes='constant' fits nothing"),
         ({"imputation_weights": "bias", "bias_share": 0.5}, "bias_share is for imputation_weights='mse'; got 'bias'"),
     ],
 )
