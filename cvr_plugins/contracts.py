@@ -159,6 +159,8 @@ class Objective(nn.Module):
     ready: bool = True
     """Whether a model trained so far is one to keep, asked after each epoch; may be a property. False in a first stage
     of training, of which trainers keep the latest epoch, which counts neither as the best nor for early stopping."""
+    first_stage: int = 0
+    """How many epochs that stage takes; a run of no more epochs is refused before training."""
     propensity: str = CTR_TOWER
     """Where an objective with "propensity" among its `needs` has it from: a name of `cvr_plugins.propensities`."""
     mechanism: Mechanism | None = None

@@ -72,6 +72,7 @@ def shop(tmp_path_factory) -> SimpleNamespace:
         "train_batch_size": 64,
         "eval_batch_size": 100,
         "epochs": 2,
+        "allow_unready": True,
         "learning_rate": 0.02,
         "metrics": ["auc", "gauc", "log_loss"],
         "show_progress": False,

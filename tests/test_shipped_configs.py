@@ -173,7 +173,7 @@ def test_a_run_on_small_files_of_the_published_layout(dataset, published, tmp_pa
     has = SCHEMAS[dataset].labels
     # The method that asks for most of what the data set has.
     method = max((m for m in METHODS if set(m.objective().needs) <= set(has)), key=lambda m: len(m.objective().needs))
-    changes = {"data_path": str(published[dataset]), "epochs": 1, "threads": 1}
+    changes = {"data_path": str(published[dataset]), "epochs": 1, "allow_unready": True, "threads": 1}
     result = run(configured(dataset, method, **changes), folder=tmp_path / "run")
     assert result.report.get("cvr/entire/auc") is not None
     assert result.parts["test"]["rows"] == (100 if dataset == "ali-ccp" else 80)

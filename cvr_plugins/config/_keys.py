@@ -77,6 +77,9 @@ KEYS: dict[str, Key] = {
     "scheduler_params": Key({}, (dict,), "arguments of the scheduler"),
     "epochs": Key(50, (int,), "epochs at most", least=1),
     "stopping_step": Key(5, (int,), "epochs without improvement after which training stops", least=1),
+    "allow_unready": Key(
+        False, (bool,), "accept no more epochs than a method's first stage takes, whose model is none to keep"
+    ),
     "train_batch_size": Key(2048, (int,), "rows of a training batch", least=1),
     "non_click_fraction": Key(
         1.0,

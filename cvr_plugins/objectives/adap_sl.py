@@ -40,7 +40,8 @@ class AdapSL(DR):
     scope
         `"per_tensor"`, the share is left of each tensor by itself, or `"global"`, of all of a model's together.
     prune
-        What is pruned, a list of `"embeddings"` and `"linear"` (weights of the backbones' linear layers).
+        What is pruned, a list of `"embeddings"` and `"linear"` (weights of the backbones' linear layers); the first
+        alone is the paper's ablation "w/o prune LN".
     propensity, propensity_floor, self_normalized, lambda_cvr, lambda_imputation, lambda_ctcvr, train_ctr
         As in DR.
 
@@ -51,6 +52,8 @@ class AdapSL(DR):
 
     Notes
     -----
+    Epochs before the first pruning are not kept and do not count towards early stopping (`ready`).
+
     Deviations: the printed condition `||M||_0 / |phi| > S`, with the printed meaning of `||M||_0` (the number of
     zeros), never begins to prune; here pruning goes on while the share of zeros is below the target. The paper's
     propensity is a model fitted before training: `propensity`.
@@ -68,7 +71,7 @@ class AdapSL(DR):
         warm_up: int | Mapping[str, int] = 6,
         scope: str = "per_tensor",
         gradient_share: float | Mapping[str, float] = 0.0,
-        prune: str | Sequence[str] = ("embeddings",),
+        prune: str | Sequence[str] = KINDS,
         propensity: str = CTR_TOWER,
         propensity_floor: float = 0.01,
         self_normalized: bool = False,
@@ -96,6 +99,8 @@ class AdapSL(DR):
         self.scope = check_choice("scope", scope, SCOPES)
         self.prune = _kinds(prune)
         self.phases = self._alternating(shared=True)
+        pruned = [model for model in MODELS if self.prune_rate[model] and self.target_sparsity[model]]
+        self.first_stage = min((self.warm_up[model] + 1 for model in pruned), default=0)
         self.register_buffer("prunings", torch.zeros(len(MODELS), dtype=torch.int64))
         self._architecture: list[Any] = []
 
@@ -103,6 +108,11 @@ class AdapSL(DR):
 
     prunings: Tensor
     """How often each of MODELS has been pruned."""
+
+    @property
+    def ready(self) -> bool:  # type: ignore[override]
+        """Whether an epoch has been trained after a pruning, or none is asked for."""
+        return not self.first_stage or bool(self.prunings.any())
 
     def prepare(self, architecture: Architecture) -> None:
         """Keep the architecture, whose masks are changed later."""

@@ -98,7 +98,7 @@ class AsymmetricIPS(IPS):
             lambda_ctcvr=0.0,
             train_ctr=train_ctr,
         )
-        self.warm_up = check_count("warm_up", warm_up)
+        self.warm_up = self.first_stage = check_count("warm_up", warm_up)
         self.pretrain = check_flag("pretrain", pretrain)
         self.agreement = check_number("agreement", agreement, low=0, high=1)
         self.register_buffer("finished", torch.zeros((), dtype=torch.int64))

@@ -13,7 +13,7 @@ from cvr_plugins.contracts import Objective
 from cvr_plugins.metrics import DEFAULT_METRICS
 from cvr_plugins.plugins import registry
 from cvr_plugins.rechub.trainer_options import checked_device
-from cvr_plugins.training.columns import propensity_model
+from cvr_plugins.training.columns import check_epochs, propensity_model
 from cvr_plugins.training.watch import Watch
 
 
@@ -62,6 +62,7 @@ def plan(config: Config) -> Plan:
     objective = assembly.new_objective()
     Watch(config["valid_metric"], objective.tasks)
     propensity_model(objective, config["propensity_params"])
+    check_epochs(config["model"], objective, config["epochs"], allow=config["allow_unready"])
     # The settings hold every option, those of the weighting apart, where it does not matter who else has the name.
     keys = {key: value for key, value in config.to_dict().items() if key not in config.options}
     return Plan(

@@ -57,6 +57,21 @@ def test_pruning_stops_once_the_share_of_zeros_has_reached_the_target():
         assert found == pytest.approx([0.8, 0.64, 0.512, *[0.4096] * 5], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("options", "stage"),
+    [({"warm_up": 2}, 3), ({"warm_up": {"prediction": 3, "imputation": 1}}, 2), ({"prune_rate": 0.0}, 0)],
+)
+def test_a_model_is_one_to_keep_once_it_was_pruned_and_trained_on(options, stage):
+    objective = model(**options).objective
+    assert objective.first_stage == stage
+    ready = []
+    for epoch in range(5):
+        # Asked before the epoch's end.
+        ready.append(objective.ready)
+        objective.on_epoch_end(epoch)
+    assert ready == [epoch >= stage for epoch in range(5)]
+
+
 def test_the_two_models_have_values_of_their_own():
     made = model(
         prune_rate={"prediction": 0.1, "imputation": 0.5},
@@ -69,7 +84,7 @@ def test_the_two_models_have_values_of_their_own():
     assert made.objective.prunings.tolist() == [2, 2]
 
 
-@pytest.mark.parametrize(("options", "untouched"), [({"prune_rate": 0}, KINDS), ({}, ("linear",))])
+@pytest.mark.parametrize(("options", "untouched"), [({"prune_rate": 0}, KINDS), ({"prune": "embeddings"}, ("linear",))])
 def test_what_is_not_to_be_pruned_is_not(options, untouched):
     made = model(warm_up=0, **options)
     end_epochs(made, 3)

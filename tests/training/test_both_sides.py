@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cvr_plugins.config import ConfigError
 from cvr_plugins.metrics import DEFAULT_METRICS
 from cvr_plugins.model import CVRModel
 from cvr_plugins.training.history import EpochRecord
@@ -142,7 +143,11 @@ def test_a_run_folder_has_one_shape(train):
 
 
 def test_what_the_mechanism_did_is_told(train):
-    result = train(model="AdapSL", epochs=1)
+    with pytest.raises(
+        ConfigError, match=r"AdapSL keeps no model of its first 7 epochs, and epochs is 7.*allow_unready"
+    ):
+        train(model="AdapSL", epochs=7)
+    result = train(model="AdapSL", epochs=1, allow_unready=True)
     assert written("metrics")["mechanism"] == result.mechanism
     assert result.mechanism == {"figure": "active", "says": "coordinates in use", "value": 1.0, "idle": True}
 

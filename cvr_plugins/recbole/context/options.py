@@ -14,7 +14,7 @@ from cvr_plugins.contracts import Method
 from cvr_plugins.metrics import DEFAULT_METRICS
 from cvr_plugins.nearest import unknown
 from cvr_plugins.recbole.context.fields import LISTS, ROLES
-from cvr_plugins.training.columns import propensity_model
+from cvr_plugins.training.columns import check_epochs, propensity_model
 
 PARTS = ("architecture", "backbone", "weighting")
 SCORE = "score"
@@ -22,6 +22,7 @@ SCORE = "score"
 _SHARED = (
     *(*ROLES.values(), *LISTS, *PARTS),
     *("inputs", "propensity_params", "embedding_size", "embedding_std", "dense", "scheduler", "scheduler_params"),
+    "allow_unready",
 )
 """Keys that mean here what they mean on the torch-rechub side."""
 _TRAINING = (
@@ -143,6 +144,7 @@ def options_of(config: Any, method: Method, values: Mapping[str, Any] | None = N
     with torch.random.fork_rng(devices=[]):
         objective = assembly.new_objective()
     propensity_model(objective, ours["propensity_params"])
+    check_epochs(method.name, objective, values.get("epochs", DEFAULTS["epochs"]), allow=ours["allow_unready"])
     tasks = tuple(objective.tasks)
     if score not in tasks:
         # The default gives way where a method predicts nothing of the kind.

@@ -95,6 +95,7 @@ KEYS = {
     "train_batch_size": 64,
     "eval_batch_size": 100,
     "epochs": 2,
+    "allow_unready": True,
     "learning_rate": 0.02,
     "use_gpu": False,
     "show_progress": False,
