@@ -150,7 +150,7 @@ def test_a_file_is_read(tmp_path: Path):
     ("content", "message"),
     [
         (None, "Cannot read the configuration file .*: No such file or directory"),
-        (b"a: \xff", "Cannot read the configuration file"),
+        (b"a: \xff", r"The configuration file .* is not utf-8 text: line 1 holds the byte 0xff"),
         (b"a: 1\nb: [1\n", "line 3: not valid YAML"),
         (b"a: 1\nb: 2\na: 3\n", r"line 3: not valid YAML: the key 'a' stands here a second time"),
         (b"- a\n", r"holds 'key: value' lines; got \['a'\]"),

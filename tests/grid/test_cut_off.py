@@ -92,7 +92,7 @@ def test_one_that_was_finished_and_not_yet_put_away_is_not_trained_again(cut_off
 @pytest.mark.parametrize(
     ("what", "why"),
     [
-        ("checkpoint", "training.pt is not a checkpoint, or is cut short."),
+        ("checkpoint", "training.pt is not a checkpoint"),
         ("data", "of a training with another data"),
         ("configuration", "Its configuration changed: learning_rate: 0.02 -> 0.05."),
         ("what it is", "cell.json cannot be read"),
