@@ -139,7 +139,7 @@ def new_distributions():
 
 @pytest.fixture(scope="session")
 def ratings(tmp_path_factory):
-    """A folder `data` with the atomic files `toy.inter`, `.user` and `.item`: 60 users, 40 items, about 900 ratings."""
+    """A folder `data` with the atomic files of `toy`: 60 users, 40 items, about 900 ratings, 440 facts of a graph."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -154,6 +154,11 @@ def ratings(tmp_path_factory):
         "inter": (["user_id:token", "item_id:token", "rating:float", "timestamp:float"], rows),
         "user": (["user_id:token", "age:token"], [(user, f"a{user % 5}") for user in range(60)]),
         "item": (["item_id:token", "class:token_seq"], [(item, f"c{item % 4} c{item % 3}") for item in range(40)]),
+        "kg": (
+            ["head_id:token", "relation_id:token", "tail_id:token"],
+            [(f"e{item}", f"r{item % 3}", f"e{7 * item * step % 50}") for item in range(40) for step in range(1, 12)],
+        ),
+        "link": (["item_id:token", "entity_id:token"], [(item, f"e{item}") for item in range(40)]),
     }
     for suffix, (head, lines) in files.items():
         text = "\n".join("\t".join(map(str, line)) for line in [head, *lines])

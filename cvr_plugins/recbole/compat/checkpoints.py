@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from recbole.trainer import Trainer
+from recbole.trainer import (
+    KGATTrainer,
+    KGTrainer,
+    MKRTrainer,
+    PretrainTrainer,
+    RaCTTrainer,
+    RecVAETrainer,
+    S3RecTrainer,
+    TraditionalTrainer,
+    Trainer,
+)
 from scipy import sparse
+from torch.utils.data import DataLoader
 
 from cvr_plugins.config import KEYS, refuse_processes
 from cvr_plugins.options import check_number
@@ -45,6 +57,13 @@ def both_of(file: str | Path) -> tuple[Path, Path]:
     return file.with_name(f"{stem}{file.suffix}"), file.with_name(f"{stem}{_LAST}{file.suffix}")
 
 
+_IN_PASSES = (
+    *(Trainer, TraditionalTrainer, KGTrainer, KGATTrainer, MKRTrainer),
+    *(PretrainTrainer, S3RecTrainer, RaCTTrainer, RecVAETrainer),
+)
+"""RecBole's trainers whose epochs are passes of Trainer's own, with nothing before them that counts in `fit`."""
+
+
 class SafeCheckpoints:
     """Mixin in front of a RecBole trainer: `class MyTrainer(SafeCheckpoints, Trainer)`.
 
@@ -59,8 +78,10 @@ class SafeCheckpoints:
     `resume_checkpoint("NAME.pth")` takes the newer of the two; training then ends as if it had never been interrupted,
     to the bit. `fit` removes `NAME.last.pth` when it ends, unless `keep_last` is set.
 
-    Within an epoch that one is written every `checkpoint_minutes`, too, where the trainer's epoch is RecBole's own, or
-    where the trainer says by `divides` and `epoch_state` that its epoch can be left between two batches.
+    Within an epoch that one is written every `checkpoint_minutes`, too, where the epoch is made of passes of RecBole's
+    own Trainer over the data, or where the trainer says by `divides` and `epoch_state` that its epoch can be left
+    between two batches; of any other trainer a warning says that it is not. What a pass of an epoch that is taken up
+    gave is remembered, and what the trainer does between passes is done again before the rest of them.
 
     A trainer with a state of its own returns it from `extra_state` and takes it back in `load_extra_state`; one whose
     model changes its parameters overrides `load_weights`.
@@ -78,6 +99,12 @@ class SafeCheckpoints:
     saved_model_file: str
     valid_metric_bigger: bool
 
+    def __new__(cls, *_: Any, **__: Any) -> SafeCheckpoints:
+        """Return an instance whose class has `_Passes` behind all trainers but RecBole's first."""
+        if issubclass(cls, Trainer) and not cls.divides and _Passes not in cls.__mro__:
+            cls = type(cls.__name__, (cls, _Passes), {"__module__": cls.__module__})
+        return super().__new__(cls)
+
     def __init__(self, config: Any, model: Any) -> None:
         refuse_processes(config.final_config_dict)
         self._ours = hasattr(config, "stored")
@@ -94,8 +121,12 @@ class SafeCheckpoints:
         minutes = KEYS["checkpoint_minutes"].default if minutes is None else minutes
         self._seconds = 60 * check_number("checkpoint_minutes", minutes, low=0, open_low=True)
         self._written = time.monotonic()
-        self._within: Mapping[str, Any] | None = None
+        self._within: dict[str, Any] | None = None
         self._loss: Any = None
+        self._passed: list[Any] | None = None
+        self._begun: Mapping[str, Any] | None = None
+        self._last: str | None = None
+        self._built = _changing(model)
         self._untold: EpochRecord | None = None
         self._before = Before(None)
         self._unvalidated: dict[str, Any] | None = None
@@ -124,7 +155,7 @@ class SafeCheckpoints:
     @property
     def last_model_file(self) -> str:
         """Where the state after the last epoch is kept while it is newer than the best epoch's."""
-        return str(both_of(self.saved_model_file)[1])
+        return self._last or str(both_of(self.saved_model_file)[1])
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **options: Any) -> Any:
         """Train as RecBole's trainer does; a resumed training goes on with the random states it was interrupted in."""
@@ -136,6 +167,8 @@ class SafeCheckpoints:
             self._random = None
         if self._nothing_left():
             return self.best_valid_score, self.best_valid_result
+        if self._keeps and not self._divisible:
+            warnings.warn(f"{self.config['model']} is kept at the ends of epochs alone, not within one: {self._whole}.")
         if self._keeps:
             check_space(Path(self.saved_model_file).parent, self.model.state_dict())
         with interrupts.waiting() if self._keeps else nullcontext():
@@ -185,7 +218,10 @@ class SafeCheckpoints:
         return checkpoint
 
     def _take_up(self, checkpoint: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-        self.load_weights(checkpoint)
+        self._stand(checkpoint)
+        if training["pretrained"] is not None:
+            self._last = self.last_model_file
+            self.saved_model_file = str(Path(self._last).with_name(training["pretrained"]))
         self.start_epoch = checkpoint["epoch"] + 1
         self._saved_epoch = checkpoint["epoch"]
         self.cur_step = training["cur_step"]
@@ -193,14 +229,25 @@ class SafeCheckpoints:
         self.best_valid_result = training["best_valid_result"]
         self.history.records = [EpochRecord(**record) for record in training["history"]]
         self.train_loss_dict = dict(training["train_loss_dict"])
+        self._random = training["random"]
+        self._within = training["within"] and {**training["within"], "random": self._random, "checkpoint": checkpoint}
+
+    def _stand(self, checkpoint: Mapping[str, Any]) -> None:
+        """Let model, optimisers and what else the trainer has be what they were when a checkpoint was written."""
+        training = checkpoint["training"]
+        self.load_weights(checkpoint)
+        modules = dict(self.model.named_modules())
+        for name, value in training["attributes"].items():
+            module, _, attribute = name.rpartition(".")
+            held = getattr(modules[module], attribute, None)
+            device = held.device if isinstance(held, torch.Tensor) else self.device
+            setattr(modules[module], attribute, value.to(device) if isinstance(value, torch.Tensor) else value)
         for alias, name in training["aliases"].items():
             setattr(self, alias, getattr(self, name))
         stateful, _ = self._stateful()
         for name, state in training["stateful"].items():
             stateful[name].load_state_dict(state)
         self.load_extra_state(training["extra_state"])
-        self._random = training["random"]
-        self._within = training["within"] and {**training["within"], "random": training["random"]}
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **options: Any) -> Any:
         # What is true now, before an epoch, is all that the epochs before it have left.
@@ -220,10 +267,15 @@ class SafeCheckpoints:
             checked = not self.divides and sum(p.numel() for p in self.model.parameters()) > 1
             optimizers = [each for each in self._stateful()[0].values() if isinstance(each, torch.optim.Optimizer)]
             self._before = Before.of(optimizers if checked else ()) if within is None else Before(within["before"])
+            self._begun, self._passed = within, None
             if self._keeps and self._divisible:
-                loss = self._divided_epoch(within, train_data, epoch_idx, *args, **options)
+                self._passed = []
+            train = super()._train_epoch  # type: ignore[misc]
+            if self.divides and self._passed is not None:
+                loss = self.one_pass(train, train_data, epoch_idx, *args, **options)
             else:
-                loss = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
+                loss = train(train_data, epoch_idx, *args, **options)
+            self._passed = None
             self._before.unmoved(optimizers, self.config["model"], epoch_idx)
             total = sum(loss) if isinstance(loss, tuple) else loss
             record = self.record(epoch_idx, None if total is None else float(total))
@@ -242,18 +294,35 @@ class SafeCheckpoints:
 
     @property
     def _divisible(self) -> bool:
-        if self.divides:
-            return True
-        kinds = type(self).__mro__
-        behind = kinds[kinds.index(SafeCheckpoints) + 1 :]
-        return next(kind for kind in behind if "_train_epoch" in vars(kind)) is Trainer and Trainer in behind[:2]
+        return self.divides or not self._whole
 
-    def _divided_epoch(
-        self, within: Mapping[str, Any] | None, train_data: Any, epoch: int, *args: Any, **options: Any
-    ) -> Any:
-        """Train an epoch, or the rest of it, that can be left between two batches."""
-        start = random_state(self._generators())
-        done = 0
+    @property
+    def _whole(self) -> str:
+        """Why an epoch cannot be left between two batches; "" if it can."""
+        kinds = type(self).__mro__
+        behind = kinds[kinds.index(SafeCheckpoints) + 1 : kinds.index(Trainer)]
+        own = [kind for kind in behind if {"fit", "_train_epoch"} & set(vars(kind))]
+        other = next((kind.__name__ for kind in own if kind not in (*_IN_PASSES, _Passes)), None)
+        if other is not None:
+            return f"{other} goes over the data in a way of its own"
+        return "enable_scaler scales its gradients by what it has met in the epoch" if self.enable_scaler else ""  # type: ignore[attr-defined]
+
+    def one_pass(self, train: Callable[..., Any], train_data: Any, epoch: int, *args: Any, **options: Any) -> Any:
+        """Train a pass over the data, or what is left of it.
+
+        Parameters
+        ----------
+        train
+            Does it with any loader; what follows are its arguments.
+        """
+        within, passed = self._begun, self._passed
+        if passed is None:
+            return train(train_data, epoch, *args, **options)
+        if within is not None and len(passed) < len(within["passed"]):
+            passed.append(within["passed"][len(passed)])
+            return passed[-1]
+        self._begun, self._loss = None, None
+        start, done = random_state(self._generators()), 0
         if within is not None:
             start, done = within["start"], within["batches"]
             set_random_state(start, self._generators())
@@ -263,16 +332,17 @@ class SafeCheckpoints:
             if number == done:
                 if within is not None:
                     # The batches before were drawn again, and this one with the numbers that were drawn for it then.
+                    self._stand(within["checkpoint"])
                     set_random_state(within["random"], self._generators())
                 return
             stops = interrupts.asked()
             if stops or time.monotonic() - self._written >= self._seconds:
-                before = self._before.hashes
-                self._save_within(epoch, start=start, batches=number, state=self.epoch_state(), before=before)
+                now = {"start": start, "batches": number, "state": self.epoch_state(), "before": self._before.hashes}
+                self._save_within(epoch, passed=passed, **now)
             if stops:
                 raise KeyboardInterrupt
 
-        whole = self.model.calculate_loss
+        whole = options.get("loss_func") or self.model.calculate_loss
 
         def counted(interaction: Any) -> Any:
             losses = whole(interaction)
@@ -288,8 +358,9 @@ class SafeCheckpoints:
         if not self.divides:
             # RecBole's own sum begins with the first batch that it is given.
             options["loss_func"] = counted
-        loss = super()._train_epoch(_Divided(train_data, done, at), epoch, *args, **options)  # type: ignore[misc]
-        return loss if self.divides else self._loss
+        loss = train(_Divided(train_data, done, at), epoch, *args, **options)
+        passed.append(loss if self.divides else self._loss)
+        return passed[-1]
 
     def _save_within(self, epoch: int, *, random: Mapping[str, Any] | None = None, **within: Any) -> None:
         file, valid = Path(self.last_model_file), self.best_valid_result
@@ -308,13 +379,13 @@ class SafeCheckpoints:
             records = self.history.records
             if self._unvalidated is not None:
                 last = records.pop()
-                self._save_within(last.epoch, batches=0, trained=self._unvalidated, random=self._drawn)
+                self._save_within(last.epoch, trained=self._unvalidated, random=self._drawn)
                 records.append(last)
             raise KeyboardInterrupt
 
     def _valid_epoch(self, *args: Any, **options: Any) -> Any:
         score, result = super()._valid_epoch(*args, **options)  # type: ignore[misc]
-        self._unvalidated = None
+        self._unvalidated, self._drawn = None, random_state(self._generators())
         if self.history.records:
             record, best = self.history.records[-1], self.best_valid_score
             self._valid_result = storable(dict(result))
@@ -347,14 +418,16 @@ class SafeCheckpoints:
         if not self._ours:
             super().save_pretrained_model(epoch, saved_model_file)  # type: ignore[misc]
             return
-        self._write(Path(saved_model_file), epoch, best_valid_result=None)
+        if self._last is None:
+            self._last = self.last_model_file
         self.saved_model_file = saved_model_file
-        self._saved_epoch = epoch
+        self._write(Path(saved_model_file), epoch, best_valid_result=None)
 
     def _save_last(self) -> None:
         if self.history.records:
             last = self.history.records[-1].epoch
-            self._write(Path(self.last_model_file), last, best_valid_result=self.best_valid_result)
+            # Of the epoch's end: a trainer's `fit` (NCL's) may have drawn for the next one since, and will again.
+            self._write(Path(self.last_model_file), last, best_valid_result=self.best_valid_result, random=self._drawn)
 
     def _write(
         self,
@@ -372,6 +445,8 @@ class SafeCheckpoints:
             "best_valid_result": best_valid_result,
             "history": [asdict(record) for record in self.history.records],
             "train_loss_dict": getattr(self, "train_loss_dict", {}),
+            "pretrained": None if self._last is None else Path(self.saved_model_file).name,
+            "attributes": self._attributes(),
             "stateful": {name: each.state_dict() for name, each in stateful.items()},
             "aliases": aliases,
             "random": random or random_state(self._generators()),
@@ -389,7 +464,25 @@ class SafeCheckpoints:
         self._written = time.monotonic()
 
     def _generators(self) -> dict[str, Any]:
-        return {name: getattr(loader, "generator", None) for name, loader in self._loaders.items()}
+        found = {}
+        for name, loader in self._loaders.items():
+            # A knowledge graph's is made of two.
+            within = vars(loader) if hasattr(loader, "__dict__") else {}
+            parts = {f".{part}": each for part, each in within.items() if isinstance(each, DataLoader)}
+            found.update(
+                {name + part: getattr(each, "generator", None) for part, each in {"": loader, **parts}.items()}
+            )
+        return found
+
+    def _attributes(self) -> dict[str, Any]:
+        """Return what the model has counted or collected in attributes since it was built."""
+        known = set(self.model.other_parameter())
+        now = _changing(self.model)
+        return {
+            name: value
+            for name, (value, mark) in now.items()
+            if name not in known and not _same(self._built.get(name), value, mark)
+        }
 
     def _stateful(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return this trainer's optimisers and schedulers by name, and other names of one -> that name."""
@@ -408,12 +501,27 @@ class SafeCheckpoints:
 
     def _validates(self, epoch: int) -> bool:
         step: int = self.eval_step  # type: ignore[attr-defined]
-        return bool(self._loaders.get("valid")) and step > 0 and (epoch + 1) % step == 0
+        return bool(self._loaders.get("valid")) and step > 0 and (epoch + 1) % step == 0 and not self._pretrains
+
+    @property
+    def _pretrains(self) -> bool:
+        """Whether epochs are those of RecBole's `pretrain`, which validates none and knows another number of them."""
+        return isinstance(self, PretrainTrainer) and bool(self.model.train_stage.endswith("pretrain"))
 
     def _nothing_left(self) -> bool:
+        if self._pretrains:
+            return False
         # RecBole would overwrite the best epoch's weights with the last one's.
         ended = self.start_epoch >= self.epochs or self.cur_step > self.stopping_step  # type: ignore[attr-defined]
         return self.start_epoch > 0 and ended
+
+
+class _Passes(Trainer):
+    """RecBole's Trainer, each of whose passes over the data `SafeCheckpoints` may leave and take up."""
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
+        options = {"loss_func": loss_func, "show_progress": show_progress}
+        return self.one_pass(super()._train_epoch, train_data, epoch_idx, **options)
 
 
 class _Divided:
@@ -435,11 +543,39 @@ class _Divided:
                 yield batch
 
 
-def _position(checkpoint: Mapping[str, Any]) -> tuple[int, float]:
-    """How far a training was: the last epoch that ended, and the batches of the next one."""
-    within = (checkpoint.get("training") or {}).get("within")
-    ahead = -1 if within is None else math.inf if within["trained"] is not None else within["batches"]
-    return checkpoint.get("epoch", -1), ahead
+def _position(checkpoint: Mapping[str, Any]) -> tuple[int, bool, int, int]:
+    """How far a training was: the last epoch that ended, and whether the next was trained, its passes and batches."""
+    within = (checkpoint.get("training") or {}).get("within") or {"trained": None, "passed": (), "batches": -1}
+    trained = within["trained"] is not None
+    return checkpoint.get("epoch", -1), trained, len(within.get("passed", ())), within.get("batches", 0)
+
+
+def _changing(model: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the numbers, and lists, arrays and tensors of them, in a model's attributes, with a mark of their state.
+
+    Those with a gradient, which a batch has left, are left out.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for module, each in model.named_modules():
+        for name, value in vars(each).items():
+            mark: Any = None
+            if isinstance(value, torch.Tensor) and not value.requires_grad:
+                mark = 0 if value.is_inference() else value._version
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                mark = hash(value.tobytes())
+            elif isinstance(value, list) and value and all(isinstance(one, (int, float, np.generic)) for one in value):
+                mark = hash(tuple(value))
+            elif isinstance(value, (int, float, np.generic)) and name != "training":
+                mark = value
+            if mark is not None:
+                found[f"{module}.{name}" if module else name] = value, mark
+    return found
+
+
+def _same(built: tuple[Any, Any] | None, value: Any, mark: Any) -> bool:
+    if built is None:
+        return False
+    return built[1] == mark and (built[0] is value or not isinstance(value, torch.Tensor))
 
 
 def load_weights(model: Any, checkpoint: Mapping[str, Any]) -> None:

@@ -13,7 +13,9 @@ import torch
 pytest.importorskip("recbole")
 
 from recbole.evaluator.base_metric import TopkMetric
-from recbole.trainer import Trainer
+from recbole.model.general_recommender import BPR
+from recbole.model.knowledge_aware_recommender import MKR
+from recbole.trainer import KGATTrainer, NCLTrainer, Trainer
 from recbole.utils import init_seed
 
 from cvr_plugins.cli._group import run
@@ -30,35 +32,86 @@ SEQUENTIAL = {
     "inner_size": 8,
     "n_layers": 1,
 }
+ITEM_CLASS = {"selected_features": ["class"], "item_attribute": "class", "load_col": None}
+PRETRAINING = {"train_stage": "pretrain", "pretrain_epochs": 3, "save_step": 2}
+GRAPH = {
+    "load_col": {
+        "inter": ["user_id", "item_id", "rating", "timestamp"],
+        "link": ["item_id", "entity_id"],
+        "kg": ["head_id", "relation_id", "tail_id"],
+    },
+    "threshold": {"rating": 3},
+}
 MODELS = {
     "BPR": {},
     "SASRec": {**SEQUENTIAL, "hidden_dropout_prob": 0.5},
     "BERT4Rec": SEQUENTIAL,
     "NeuMF": {"learner": "adagrad", "dropout_prob": 0.3},
-    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
+    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8, "train_batch_size": 20},
     "KD_DAGFM": {"threshold": {"rating": 3}},
+    "S3Rec": {**SEQUENTIAL, **ITEM_CLASS, **PRETRAINING},
+    "MultiVAE": {"train_batch_size": 20},
+    "DiffRec": {"train_batch_size": 20},
+    "LINE": {},
+    "CKE": GRAPH,
+    "MKR": {**GRAPH, "low_layers_num": 1, "high_layers_num": 1},
 }
+"""Model -> keys; those from S3Rec on count or collect something, or draw from more than one loader."""
+
+
+class Attentive(MKR):
+    """Trained as KGAT, whose own package is not to be had: in two passes, after which a matrix is made."""
+
+    recbole_trainer = KGATTrainer
+    recbole_defaults = {"kg_embedding_size": 8, "dropout_prob": 0.1, "reg_weight": 1e-6, "use_inner_product": True}
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.matrix = torch.ones(3).to_sparse()
+
+    def calculate_loss(self, interaction):
+        return self.calculate_rs_loss(interaction) * self.matrix.to_dense().sum()
+
+    def update_attentive_A(self):
+        self.matrix = (self.matrix.to_dense() + self.user_embeddings_lookup.weight.mean() ** 2).to_sparse()
+
+
+class Clustered(BPR):
+    """Trained as NCL, which wants a package of its own: by centres that are found before every second epoch."""
+
+    recbole_trainer = NCLTrainer
+    recbole_defaults = {"m_step": 2, "warm_up_step": 1}
+
+    def e_step(self):
+        self.centres = self.user_embedding.weight.detach().mean(dim=0) + torch.rand(1)
+
+    def calculate_loss(self, interaction):
+        loss = super().calculate_loss(interaction)
+        return loss, (self.user_embedding.weight - self.centres).square().mean()
+
+
+MODELS.update({Attentive: MODELS["MKR"], Clustered: {}})
 
 
 @pytest.fixture
 def prepare(assemble, brief):
     """Make a trainer with safe checkpoints, and its three loaders."""
 
-    def make(model: str = "BPR", *mixins: type, **keys: object):
+    def make(model: str | type = "BPR", *mixins: type, **keys: object):
         run = assemble(model, {**brief, **MODELS.get(model, {}), **keys}, *mixins, SafeCheckpoints)
         return run.trainer, (run.train, run.valid, run.test)
 
     return make
 
 
-def interrupted(trainer, loaders, epoch: int) -> None:
-    """Train, and press Ctrl-C at the second batch of an epoch."""
+def interrupted(trainer, loaders, epoch: int, batch: int = 2) -> None:
+    """Train, and press Ctrl-C at the second batch of an epoch, or at another."""
     step, seen = trainer.optimizer.zero_grad, []
 
     def zero_grad(*args, **options):
         at = len(trainer.history.records)
         seen.append(at)
-        if at == epoch and seen.count(at) == 2:
+        if at == epoch and seen.count(at) == batch:
             raise KeyboardInterrupt
         return step(*args, **options)
 
@@ -73,9 +126,18 @@ def same(left, right) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-# After each epoch, or after each batch.
-@pytest.mark.parametrize(("model", "minutes"), [("BPR", 10), ("NeuMF", 10), *((model, 1e-9) for model in MODELS)])
-def test_interrupted_training_ends_as_if_it_had_not_been(model, minutes, prepare):
+PASSES = {"RecVAE": [4, 11], "MKR": [5], Attentive: [3, 5]}
+"""Model -> batches of its epoch in other passes than the first."""
+CUTS = [
+    *((model, 10, 2) for model in ("BPR", "NeuMF", "MultiVAE", "CKE", Attentive, Clustered)),
+    *((model, 1e-9, batch) for model in MODELS for batch in (2, *PASSES.get(model, ()))),
+]
+"""Model, minutes (after each epoch, or after each batch), and the batch that Ctrl-C is pressed at."""
+
+
+@pytest.mark.usefixtures("recbole_as_it_was")
+@pytest.mark.parametrize(("model", "minutes", "batch"), CUTS)
+def test_interrupted_training_ends_as_if_it_had_not_been(model, minutes, batch, prepare, recwarn):
     epoch = 2
     whole, loaders = prepare(model, epochs=3)
     best = whole.fit(loaders[0], loaders[1], verbose=False)
@@ -83,12 +145,15 @@ def test_interrupted_training_ends_as_if_it_had_not_been(model, minutes, prepare
     tested = whole.evaluate(loaders[2])
 
     first, loaders = prepare(model, epochs=3, checkpoint_minutes=minutes)
-    interrupted(first, loaders, epoch)
+    interrupted(first, loaders, epoch, batch)
     init_seed(7, True)
     second, loaders = prepare(model, epochs=3)
-    second.resume_checkpoint(first.saved_model_file)
-    # RecVAE trains each epoch in several passes.
-    assert (second._within is not None) == (minutes < 1 and model != "RecVAE")
+    second.resume_checkpoint(first.last_model_file)
+    told = (
+        "Clustered is kept at the ends of epochs alone, not within one: NCLTrainer goes over the data in a way of its"
+    )
+    assert (second._within is None) == (minutes > 1 or model is Clustered)
+    assert sum(str(each.message).startswith(told) for each in recwarn) == 2 * (model is Clustered)
     assert second.start_epoch == epoch
     assert second.fit(loaders[0], loaders[1], verbose=False) == best
     assert same(weights, second.model.state_dict())
@@ -160,7 +225,6 @@ def test_a_state_of_the_trainers_own_is_kept(prepare):
     assert again.count == again.start_epoch > 0
 
 
-ITEM_CLASS = {"selected_features": ["class"], "item_attribute": "class", "load_col": None}
 KEEPING = {
     "LightGCN": {},
     "ItemKNN": {},
@@ -168,7 +232,7 @@ KEEPING = {
     "Pop": {},
     "SLIMElastic": {},
     "SASRecF": {**SEQUENTIAL, **ITEM_CLASS},
-    "S3Rec": {**SEQUENTIAL, **ITEM_CLASS, "train_stage": "pretrain", "pretrain_epochs": 1, "save_step": 1},
+    "S3Rec": {**SEQUENTIAL, **ITEM_CLASS, **PRETRAINING, "pretrain_epochs": 1, "save_step": 1},
 }
 
 

@@ -23,6 +23,7 @@ pytest.importorskip("recbole")
 import recbole.trainer.trainer
 from recbole.data import create_dataset, data_preparation
 from recbole.model.general_recommender import BPR
+from recbole.trainer import DecisionTreeTrainer
 from recbole.utils import get_model, get_trainer, init_seed
 
 from cvr_plugins.config import ConfigError, load_yaml
@@ -308,6 +309,35 @@ def test_more_epochs_may_be_asked_for_and_nothing_else(brief, tmp_path):
     with pytest.raises(ConfigError, match="no run to go on with at nowhere"):
         run(resume="nowhere", out="other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("recbole_as_it_was")
+def test_what_recbole_trains_in_one_go_is_not_resumed(brief):
+    tree = type("Tree", (BPR,), {"recbole_trainer": DecisionTreeTrainer})
+    Path("tree.pth").touch()
+    with pytest.raises(ConfigError, match="Training of Tree cannot be resumed: RecBole trains it in one go"):
+        run(tree, config_dict=brief, resume="tree.pth")
+
+
+def test_a_pre_training_that_was_cut_off_goes_on(brief, tmp_path):
+    keys = {**brief, **SEQUENTIAL, "load_col": None, "item_attribute": "class", "train_stage": "pretrain"}
+    keys = {**keys, "epochs": 1, "pretrain_epochs": 4, "save_step": 2}
+    whole = run("S3Rec", config_dict=keys, out="whole")
+    told = []
+
+    def stop(record):
+        told.append(record)
+        if record.epoch == 2:
+            raise OSError("cut off")
+
+    with pytest.raises(OSError, match="cut off"):
+        run("S3Rec", config_dict=keys, out="run", on_epoch=stop)
+    rest = []
+    again = run(resume="run", on_epoch=rest.append)
+    assert [each.epoch for each in rest] == [3]
+    assert again.history == whole.history
+    last = [load_checkpoint(tmp_path / name / "S3Rec-toy-4.pth")["state_dict"] for name in ("whole", "run")]
+    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
 
 
 def test_data_and_model_come_back_from_a_checkpoint(brief):
