@@ -3,7 +3,7 @@
 STOCK is what `TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 python tests/recbole/stock/figures.py stock` printed on NumPy 1.26,
 SciPy 1.12, pandas 2.3 and torch 2.13 (x86-64, one thread): SHA-256 of the interactions and of the initial weights, and
 the metrics of the test part with six decimals. Metrics are sums of many floats, in another order on another processor,
-so that they are compared to a hundredth of a percent there, data and weights exactly.
+so that they are compared to a hundredth of a percent or two of the last digit there, data and weights exactly.
 """
 
 from __future__ import annotations
@@ -63,4 +63,4 @@ def ours() -> dict:
 def test_data_initial_weights_and_metrics_are_stock_recboles(model, ours):
     data, weights, metrics = STOCK[model]
     assert (ours[model]["data"], ours[model]["weights"]) == (data, weights)
-    assert ours[model]["test"] == pytest.approx(metrics, rel=1e-4, abs=1e-6)
+    assert ours[model]["test"] == pytest.approx(metrics, rel=1e-4, abs=2e-6)
