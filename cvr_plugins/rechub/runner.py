@@ -184,7 +184,10 @@ class _Run:
         # First: where this is refused, the folder stays as it was.
         keeper = Keeper(self.work.training, content, minutes=self.config["checkpoint_minutes"])
         run_folder.begin(self.work, self.about, self.config.to_dict())
-        self._describe(self.work.path, data)
+        try:
+            self._describe(self.work.path, data)
+        except OSError as error:
+            raise TargetError(f"Cannot write to {str(self.work.path)!r}: {error.strerror or error}.") from error
         return keeper
 
     def _trained(self, trainer: CVRTrainer, model: RechubModel, data: _Data, keeper: Keeper) -> tuple[History, Scored]:

@@ -464,7 +464,7 @@ def _cut_off(bench: Bench, job: Job) -> list[Path]:
     _, within = bench.whole(job.of)
     while True:
         folder = bench.folder()
-        Command(job.arguments, folder).end(bench.draw.uniform(within / 2, within))
+        Command(job.arguments, folder).end(bench.draw.uniform(within / 2, 3 * within))
         found = sorted((folder / "run.unfinished").glob("[a-z]*.pt*"))
         if len(found) == (2 if "RecBole" in job.of else 1):
             return found
