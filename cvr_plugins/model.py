@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,39 @@ from cvr_plugins.contracts import Architecture, Inputs, Labels, Objective, Outpu
 from cvr_plugins.weightings import terms_by_task, unbalanced
 
 
+class NonClickSampling(nn.Module):
+    """Predictions for all exposures by a model that was trained on the clicked ones and a share w of the others.
+
+    `p_ctr = q w / (1 - q (1 - w))`, q being what the model predicts among the rows it was trained on, `[B]`; the
+    predictions of what follows a click, CTCVR and CTAVR, by the same factor. w: the buffer `share`, 1 for all rows.
+    """
+
+    share: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("share", torch.ones(()))
+
+    def forward(self, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Correct task -> probability."""
+        if "ctr" not in predictions:
+            return dict(predictions)
+        # Exactly 1 where all rows were trained on.
+        factor = self.share / (1 - predictions["ctr"] * (1 - self.share))
+        of_click = ("ctr", "ctcvr", "ctavr")
+        return {task: p * factor if task in of_click else p for task, p in predictions.items()}
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # Weights that come from elsewhere say nothing of it.
+        super()._load_from_state_dict({f"{prefix}share": torch.ones(()), **state_dict}, prefix, *rest)
+
+
 class CVRModel(nn.Module):
     """A method ready to train: `encoder` (features -> `[B, E]`), `architecture` (-> logits), `objective` (-> loss).
 
     weighting: balances the objective's CTR and CVR losses, None for their plain sum; raises ValueError if it cannot.
     `forward(x)` gives probabilities `[B, n_task]` in the order of `tasks`; training minimises the sum of `loss_terms`
-    and calls `after_batch`.
+    and calls `after_batch`. sampling: corrects the predictions of a model that was not trained on all unclicked rows.
     """
 
     def __init__(
@@ -31,6 +59,7 @@ class CVRModel(nn.Module):
         self.architecture = architecture
         self.objective = objective
         self.weighting = weighting
+        self.sampling = NonClickSampling()
         self._warned = False
         architecture.prepare(encoder)
         objective.prepare(architecture)
@@ -99,7 +128,8 @@ class CVRModel(nn.Module):
 
     def predict(self, x: Inputs) -> dict[str, Tensor]:
         """Return task -> probability `[B]`."""
-        return self.objective.predict(self.outputs(x))
+        found: dict[str, Tensor] = self.sampling(self.objective.predict(self.outputs(x)))
+        return found
 
     def forward(self, x: Inputs) -> Tensor:
         """Return probabilities `[B, n_task]`, columns in the order of `tasks`."""

@@ -84,9 +84,13 @@ KEYS: dict[str, Key] = {
     "non_click_fraction": Key(
         1.0,
         (float,),
-        "share of unclicked rows trained on, drawn anew each epoch beside all clicked ones; below 1 raises p_ctr",
+        "share of unclicked rows trained on, drawn anew each epoch beside all clicked ones; propensity weights of the "
+        "CTR tower then mean these rows, those of a propensity fitted before the whole log",
         above=0.0,
         most=1.0,
+    ),
+    "non_click_correction": Key(
+        True, (bool,), "correct p_ctr, and p_ctcvr and p_ctavr by the same factor, for the unclicked rows left out"
     ),
     "eval_batch_size": Key(8192, (int,), "rows of an evaluation batch", least=1),
     "metrics": Key(None, (list, _NONE), "metrics reported for every task and space"),

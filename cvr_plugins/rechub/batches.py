@@ -50,7 +50,7 @@ class TensorLoader:
     non_click_fraction
         Share, in (0, 1], of the rows with click = 0 that an iteration gives beside all others: a random one, drawn
         without replacement from seed and epoch, anew each epoch, and rounded to rows (at least one of them). Clicks are
-        then more frequent than in the log, and so are those that a model trained on them predicts.
+        then more frequent than in the log; CVRTrainer has the model correct what it predicts for that.
     device
         Where batches are delivered.
     groups
@@ -122,6 +122,11 @@ class TensorLoader:
     def from_encoded(cls, encoded: Encoded, y: Mapping[str, Any], **options: Any) -> TensorLoader:
         """Make a loader of a vocabulary's encoded rows, as `TensorLoader(encoded, y, **options)` does."""
         return cls(encoded, y, **options)
+
+    @property
+    def unclicked_share(self) -> float:
+        """The share of the unclicked rows that an iteration gives, of whole rows."""
+        return self._drawn / self._unclicked if self._unclicked else 1.0
 
     def __len__(self) -> int:
         """Return the number of batches of an iteration."""

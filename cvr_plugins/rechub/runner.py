@@ -320,6 +320,7 @@ def _trainer(planned: Plan, model: RechubModel, on_epoch: Callable[[EpochRecord]
             metrics=planned.metrics,
             on_epoch=on_epoch,
             progress=config["show_progress"],
+            non_click_correction=config["non_click_correction"],
         )
 
 

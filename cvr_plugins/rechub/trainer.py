@@ -100,6 +100,8 @@ class CVRTrainer(MTLTrainer):
         Called with each EpochRecord.
     progress
         Show progress bars on a terminal.
+    non_click_correction
+        Whether the model corrects its predictions where the training loader leaves out unclicked rows.
 
     Raises
     ------
@@ -132,6 +134,7 @@ class CVRTrainer(MTLTrainer):
         scheduler_interval: str = "epoch",
         on_epoch: Callable[[EpochRecord], None] | None = None,
         progress: bool = True,
+        non_click_correction: bool = True,
     ) -> None:
         if not isinstance(model, CVRModel):
             raise ValueError(
@@ -183,6 +186,7 @@ class CVRTrainer(MTLTrainer):
         self.patience = earlystop_patience
         self.on_epoch = on_epoch
         self.progress = progress
+        self._corrects = non_click_correction
         self._best: Snapshot | None = None
         self._waited = 0
         self._before_batch: Callable[[], None] | None = None
@@ -224,6 +228,7 @@ class CVRTrainer(MTLTrainer):
             If a loss term is not finite, the validation metric is undefined, or a plugin's method fails.
         """
         history = self.history = History(self.watch.key, stopped="error")
+        self.model.sampling.share.fill_(getattr(train_dataloader, "unclicked_share", 1.0) if self._corrects else 1.0)
         self.check_validation(val_dataloader)
         position = self._begin(keeper)
         # In the handler of an interrupt nothing may be written: what stands there may be half done.

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cvr_plugins.data import Encoded
-from cvr_plugins.rechub import ESMM, CVRTrainer, TensorLoader
+from cvr_plugins.model import NonClickSampling
+from cvr_plugins.rechub import ESMM, CVRTrainer, TensorLoader, TrainedRun
 from cvr_plugins.rechub.runner import run
 
 ROWS = 1000
@@ -139,3 +140,35 @@ def test_without_the_click_column_a_share_is_refused(y, got):
     with pytest.raises(ValueError, match=f"^non_click_fraction=0.5 needs the label column 'click'; got {got}"):
         TensorLoader({"row": [0, 1]}, y, non_click_fraction=0.5)
     assert len(TensorLoader({"row": [0, 1]}, y, non_click_fraction=1.0)) == 1
+
+
+def test_what_a_share_predicts_is_corrected_for_all_rows():
+    # Of 100 rows 20 are clicked; with a quarter of the others half of those trained on are.
+    sampling = NonClickSampling()
+    predicted = {
+        "ctr": torch.tensor([0.5, 0.0, 1.0]),
+        "cvr": torch.tensor([0.1] * 3),
+        "ctcvr": torch.tensor([0.05] * 3),
+    }
+    assert {task: p.tolist() for task, p in sampling(predicted).items()} == {
+        k: p.tolist() for k, p in predicted.items()
+    }
+    sampling.share.fill_(0.25)
+    found = sampling(predicted)
+    assert found["ctr"].tolist() == pytest.approx([0.2, 0.0, 1.0])
+    assert found["ctcvr"].tolist() == pytest.approx([0.02, 0.0125, 0.05])
+    assert torch.equal(found["cvr"], predicted["cvr"])
+    assert sampling({"cvr": predicted["cvr"]}).keys() == {"cvr"}
+
+
+def test_a_run_on_a_share_predicts_as_many_clicks_as_there_are_and_so_do_its_files(shop, tmp_path):
+    config = {**shop.config, "non_click_fraction": 0.1, "epochs": 10, "metrics": ["auc", "calibration"]}
+    result = run(config, folder=tmp_path / "run")
+    plain = run({**config, "non_click_correction": False}, folder=tmp_path / "plain")
+    for key in ("ctr/entire/auc", "cvr/click/auc", "cvr/click/calibration"):
+        assert result.report[key] == pytest.approx(plain.report[key], rel=1e-6)
+    for task in ("ctr", "ctcvr"):
+        assert 0.7 < result.report[f"{task}/entire/calibration"] < 1.3
+        assert plain.report[f"{task}/entire/calibration"] > 1.7
+    share = TrainedRun.load(tmp_path / "run").model.sampling.share.item()
+    assert share == pytest.approx(0.1, abs=0.01)

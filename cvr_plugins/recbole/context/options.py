@@ -55,6 +55,7 @@ _RECHUB_ONLY = {
     "max_sequence_length": "RecBole's seq_len, {field: length}, does that",
     "min_count": "RecBole gives every token of the data an id",
     "non_click_fraction": "RecBole trains on all rows",
+    "non_click_correction": "RecBole trains on all rows",
     "device": "RecBole's gpu_id and use_gpu do that",
 }
 # Set by RecBole itself or read by it without a default of its own.
