@@ -31,7 +31,7 @@ def in_ours(stock: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch
             last = max(int(k.split(".")[2]) for k in stock if k.startswith(parts[0]))
             place = f"logits.{head}" if layer == last else f"towers.{head}.layers.{layer}"
             renamed[f"architecture.{place}.{parts[3]}"] = value
-    return renamed
+    return {**renamed, "sampling.share": torch.ones((), dtype=torch.float64)}
 
 
 def stock_trainer(model, **options):
