@@ -56,7 +56,7 @@ def check_needs(method: str, needs: Iterable[str], names: Sequence[str]) -> None
 
 def check_epochs(method: str, objective: Objective, epochs: int, *, allow: bool) -> None:
     """Raise ConfigError for a training that ends within the method's first stage, unless that is allowed."""
-    if epochs <= objective.first_stage and not allow:
+    if 0 < objective.first_stage >= epochs and not allow:
         raise ConfigError(
             f"{method} keeps no model of its first {objective.first_stage} epochs, and epochs is {epochs}: give it "
             "more, shorten its first stage (warm_up), or try it out with allow_unready=true."
