@@ -41,6 +41,11 @@ class NISE(OptionalCTR):
     `-z p_cvr (1 - p_cvr)`, away from 0, since the pseudo-label is not detached: detached, its gradient would be 0 and
     the method its own ablation.
 
+    Logits start near 0, from where the entropy drives an unclicked row to either side. Where conversions are frequent
+    among clicks and data are few that side is a matter of chance: on ml-100k-funnel the oracle AUC is .601 (standard
+    deviation of five seeds .053), without the unclicked rows .709 (.006). Fewer of them help: with
+    `non_click_fraction: 0.05` it is .727 (.009), and .718 (.010) without the term.
+
     References
     ----------
     Huang et al., NISE, RecSys 2024, eqs. 9 to 11.

@@ -259,7 +259,7 @@ def main(
     for keys in variants.values() if epochs is not None else ():
         keys.pop("epochs", None)
     grid = {**source["grid"], "seed": list(range(1, seeds + 1))}
-    changes = {"data_path": folder, **({} if epochs is None else {"epochs": epochs})}
+    changes = {"data_path": folder, **({} if epochs is None else {"epochs": epochs, "allow_unready": True})}
     planned = plan({**source, "variants": variants, "grid": grid}, changes)
     log = coat(path=folder)
     results = run_all(planned, out, jobs)
