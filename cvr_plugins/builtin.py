@@ -55,8 +55,8 @@ def cvr_register_metrics() -> Mapping[str, Metric]:
 
 @hookimpl
 def cvr_register_datasets() -> Mapping[str, Callable[..., FunnelLog]]:
-    """Return the data set that can be built here, and those whose files the user brings."""
-    from cvr_plugins.data import ml_100k_funnel
+    """Return the data sets that can be built here, and those whose files the user brings."""
+    from cvr_plugins.data import ml_100k_funnel, simulated_funnel
     from cvr_plugins.data.published import (
         ali_ccp,
         coat,
@@ -72,6 +72,7 @@ def cvr_register_datasets() -> Mapping[str, Callable[..., FunnelLog]]:
 
     return {
         "ml-100k-funnel": ml_100k_funnel,
+        "simulated-funnel": simulated_funnel,
         "ali-ccp": ali_ccp,
         "kuairand-pure": kuairand_pure,
         "kuairand-pure-random": kuairand_pure_random,

@@ -67,6 +67,9 @@ def load_log(config: Config) -> FunnelLog:
     if fields:
         raise ConfigError(f"The data set {name} knows its columns; {', '.join(fields)} cannot be set for it.")
     params = _params(name, entry.value, config["dataset_params"])
+    taken = inspect.signature(entry.value).parameters.values()
+    if data_path is not None and not any(p.name == "path" or p.kind is p.VAR_KEYWORD for p in taken):
+        raise ConfigError(f"The data set {name} is made here; leave data_path out.")
     with using(entry, "its builder", ConfigError):
         log = entry.value(**params) if data_path is None else entry.value(path=data_path, **params)
     if not isinstance(log, FunnelLog):

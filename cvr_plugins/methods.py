@@ -9,7 +9,7 @@ from cvr_plugins.objectives.balancing import BalancedDR, BalancedIPS
 from cvr_plugins.objectives.counterfactual import DR, IPS
 from cvr_plugins.objectives.dcmt import DCMT
 from cvr_plugins.objectives.eib import EIB
-from cvr_plugins.objectives.entire_space import ESMM, Naive
+from cvr_plugins.objectives.entire_space import ESMM, Naive, UnclickedNegative
 from cvr_plugins.objectives.esm2 import ESM2
 from cvr_plugins.objectives.idefn import IdeFN
 from cvr_plugins.objectives.nise import NISE
@@ -38,6 +38,11 @@ _BALANCING = (
 _JOINT = {"lambda_ctcvr": 0.0, "imputes": "conversion", "alternate": True}
 """DR_JL's options, which the methods that refine its imputation share."""
 
+_NISE = (
+    "Huang et al., Utilizing Non-click Samples via Semi-supervised Learning for Conversion Rate Prediction, RecSys "
+    "2024, https://doi.org/10.1145/3640457.3688151"
+)
+
 _UNWEIGHTED = ({"propensity_floor": 1.0},)
 _CONSTANT = (*_UNWEIGHTED, {"imputes": "constant", "alternate": False, "imputation_weights": "inverse"})
 
@@ -47,6 +52,12 @@ METHODS: tuple[Method, ...] = (
         objective=Naive,
         summary="CVR trained on clicked rows only",
         reference=f"The baseline BASE of {_ESMM}",
+    ),
+    Method(
+        name="UnclickedNegative",
+        objective=UnclickedNegative,
+        summary="CVR over all exposures, unclicked rows as negatives: the control of methods that learn from them",
+        reference=_NISE,
     ),
     Method(
         name="ESMM",
@@ -186,8 +197,7 @@ METHODS: tuple[Method, ...] = (
         weighting="dynamic",
         ablations=({"unclicked": False},),
         summary="CVR over all exposures, unclicked rows by the entropy of their prediction; losses balanced per batch",
-        reference="Huang et al., Utilizing Non-click Samples via Semi-supervised Learning for Conversion Rate "
-        "Prediction, RecSys 2024, https://doi.org/10.1145/3640457.3688151",
+        reference=_NISE,
     ),
     Method(
         name="IdeFN",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cvr_plugins.data.log import FunnelLog
     from cvr_plugins.data.movielens import ml_100k_funnel
     from cvr_plugins.data.schema import Feature, Schema
+    from cvr_plugins.data.simulated import simulated_funnel
     from cvr_plugins.data.source import TableWriter
     from cvr_plugins.data.splits import check_parts, split
     from cvr_plugins.data.tables import RawLog, open_batches, read_table, write_table
@@ -34,6 +35,7 @@ __all__ = [
     "open_batches",
     "read_atomic",
     "read_table",
+    "simulated_funnel",
     "split",
     "write_atomic",
     "write_table",
@@ -47,6 +49,7 @@ _HOMES = {
     "log": ("FunnelLog",),
     "movielens": ("ml_100k_funnel",),
     "schema": ("Feature", "Schema"),
+    "simulated": ("simulated_funnel",),
     "source": ("TableWriter",),
     "splits": ("check_parts", "split"),
     "tables": ("RawLog", "open_batches", "read_table", "write_table"),

@@ -6,7 +6,7 @@ from cvr_plugins.objectives.balancing import BalancedDR, BalancedIPS
 from cvr_plugins.objectives.counterfactual import DR, IPS
 from cvr_plugins.objectives.dcmt import DCMT
 from cvr_plugins.objectives.eib import EIB
-from cvr_plugins.objectives.entire_space import ESMM, Naive
+from cvr_plugins.objectives.entire_space import ESMM, Naive, UnclickedNegative
 from cvr_plugins.objectives.esm2 import ESM2
 from cvr_plugins.objectives.idefn import IdeFN
 from cvr_plugins.objectives.nise import NISE
@@ -27,4 +27,5 @@ __all__ = [
     "IdeFN",
     "Naive",
     "TargetedDR",
+    "UnclickedNegative",
 ]

@@ -1,4 +1,4 @@
-"""Click-space training and the entire-space product: Naive and ESMM."""
+"""Click-space training, unclicked rows as negatives, and the entire-space product: the controls and ESMM."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cvr_plugins.contracts import Labels, Objective, Outputs
 from cvr_plugins.functional import bce, ctcvr_nll, masked_mean
+from cvr_plugins.objectives._ctr import OptionalCTR
 
 
 class Naive(Objective):
@@ -28,6 +29,38 @@ class Naive(Objective):
             "ctr": bce(out.logits["ctr"], y.click).mean(),
             "cvr": masked_mean(bce(out.logits["cvr"], y.conversion), y.click),
         }
+
+
+class UnclickedNegative(OptionalCTR):
+    """CVR from all exposures, unclicked ones without a conversion: `mean_D bce(o, p_ctr) + mean_D bce(t, p_cvr)`.
+
+    o: click `[B]`; t: click and conversion `[B]`; D: the batch.
+
+    Parameters
+    ----------
+    train_ctr
+        False leaves out the CTR task, its head and all predictions but CVR.
+
+    Notes
+    -----
+    The control of what is learnt from unclicked rows otherwise: its CVR is CTCVR by another name, and too low by the
+    click rate.
+
+    References
+    ----------
+    Huang et al., NISE, RecSys 2024, table 1 ("Negative").
+    """
+
+    stops: Mapping[str, tuple[str, ...]] = {"ctr": ("cvr",), "cvr": ("ctr",)}
+
+    def __init__(self, *, train_ctr: bool = True) -> None:
+        super().__init__()
+        self._set_train_ctr(train_ctr)
+
+    def loss(self, out: Outputs, y: Labels) -> dict[str, Tensor]:
+        """Return the terms `ctr`, unless switched off, and `cvr`."""
+        terms = {"ctr": bce(out.logits["ctr"], y.click).mean()} if self.train_ctr else {}
+        return {**terms, "cvr": bce(out.logits["cvr"], y.click_and_conversion).mean()}
 
 
 class ESMM(Objective):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit as sigmoid
 
-from cvr_plugins.objectives import ESMM, NISE, Naive
+from cvr_plugins.objectives import ESMM, NISE, Naive, UnclickedNegative
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -37,7 +37,14 @@ def esmm_twin(live, frozen, labels):
     return {"ctr": bce(p_ctr, o).mean(), "ctcvr": bce(p_ctr * p_cvr, t).mean()}
 
 
-@pytest.mark.parametrize(("objective", "twin"), [(Naive, naive_twin), (ESMM, esmm_twin)])
+def negative_twin(live, frozen, labels):
+    o, t = labels["click"], labels["click"] * labels["conversion"]
+    return {"ctr": bce(sigmoid(live["ctr"]), o).mean(), "cvr": bce(sigmoid(live["cvr"]), t).mean()}
+
+
+@pytest.mark.parametrize(
+    ("objective", "twin"), [(Naive, naive_twin), (ESMM, esmm_twin), (UnclickedNegative, negative_twin)]
+)
 def test_equals_its_numpy_twin_on_random_batches(objective, twin, random_batch, assert_twin):
     logits, labels = random_batch(("ctr", "cvr"), 0)
     assert_twin(objective(), logits, labels, twin)
