@@ -26,10 +26,10 @@ class NonClickSampling(nn.Module):
         super().__init__()
         self.register_buffer("share", torch.ones(()))
 
-    def forward(self, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Correct task -> probability."""
-        if "ctr" not in predictions:
-            return dict(predictions)
+        if not isinstance(predictions, Mapping) or "ctr" not in predictions:
+            return predictions
         # Exactly 1 where all rows were trained on.
         factor = self.share / (1 - predictions["ctr"] * (1 - self.share))
         of_click = ("ctr", "ctcvr", "ctavr")

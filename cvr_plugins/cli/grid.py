@@ -31,10 +31,11 @@ def grid(
     'overrides' to some of them, and list 'variants: {SNIPS: {model: MultiIPW, self_normalized: true}}', names that
     stand for several keys. Each run that ends adds a row to results.csv in OUT at once; a cell that fails is a row with
     its error, and the rest goes on. After an interruption of any kind, --resume runs what is missing and goes on
-    with runs that were cut off. key=value pairs replace shared keys of the file.
+    with runs that were cut off. key=value pairs replace shared keys of the file and the values of its lists.
 
     \b
     cvr-plugins grid -c ml-100k-funnel/grid --out results --jobs 4
+    cvr-plugins grid -c ml-100k-funnel/grid --out few model=[Naive,NISE] seed=[1,2]
     cvr-plugins report results
     """
     from cvr_plugins.cli.configs import find_config

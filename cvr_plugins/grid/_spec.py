@@ -81,7 +81,8 @@ def plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
           list means any of its values;
         - `overrides`: list of `{when: partial cell, set: keys}`, settings of some cells only, later ones win.
     overrides : mapping or None
-        Shared keys that replace the file's.
+        Shared keys that replace the file's; of a dimension the value, or the list of values, that it takes in place of
+        the file's.
 
     Returns
     -------
@@ -96,14 +97,25 @@ def plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
         architecture or the data suit a method only its run can say.
     """
     raw = dict(source) if isinstance(source, Mapping) else load_yaml(source)
-    shared = {**{key: value for key, value in raw.items() if key not in SECTIONS}, **(overrides or {})}
-    _refuse_what_is_not_plain({**raw, **shared})
-    variants = _variants(raw.get("variants"))
-    dimensions = _dimensions(raw.get("grid"), shared, variants)
+    variants, found = _variants(raw.get("variants")), raw.get("grid")
+    names = {*(found if isinstance(found, dict) else ()), *([VARIANT] if variants else ())}
+    given = {name: value for name, value in (overrides or {}).items() if name in names}
+    shared = {
+        **{key: value for key, value in raw.items() if key not in SECTIONS},
+        **{key: value for key, value in (overrides or {}).items() if key not in names},
+    }
+    _refuse_what_is_not_plain({**raw, **shared, **given})
+    known = _dimensions(found, shared, variants)
+    taken = {name: _values(value, known[name]) for name, value in given.items()}
+    variants = {name: variants[name] for name in _known_variants(taken.pop(VARIANT, list(variants)), variants)}
+    replaced = found and {**found, **taken}
+    dimensions = _dimensions(replaced, shared, variants) if given else known
+    # What is said of values that this grid leaves out is of no cell.
+    known = {name: [*values, *taken.get(name, ())] for name, values in known.items()}
     if "checkpoint_dir" in shared:
         raise GridError("checkpoint_dir plays no role in a grid, whose runs go to its own folder; take it out.")
-    exclude = [_partial(entry, dimensions, "exclude") for entry in _entries(raw, "exclude")]
-    settings = [_override(entry, dimensions) for entry in _entries(raw, "overrides")]
+    exclude = [_partial(entry, known, "exclude") for entry in _entries(raw, "exclude")]
+    settings = [_override(entry, known) for entry in _entries(raw, "overrides")]
 
     size = math.prod(map(len, dimensions.values()))
     if size > _MOST_CELLS:
@@ -122,7 +134,23 @@ def plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     _refuse_equal(cells)
     sizes = tuple(map(len, dimensions.values()))
     content = {**shared, **{name: raw[name] for name in SECTIONS if name in raw}}
+    if given:
+        content |= {"grid": {name: values for name, values in dimensions.items() if name != VARIANT}}
+        content |= {"variants": variants} if variants else {}
     return Grid(tuple(dimensions), sizes, tuple(cells), len(combinations) - len(kept), content)
+
+
+def _values(value: Any, known: Sequence[Any]) -> list[Any]:
+    """Return the values that a dimension is to take; one that is a list may be meant itself."""
+    one_value = not isinstance(value, list) or canonical(value) in map(canonical, known)
+    return [value] if one_value else value
+
+
+def _known_variants(names: Sequence[Any], variants: Mapping[str, Any]) -> list[str]:
+    for name in names:
+        if name not in variants:
+            raise GridError(unknown(f"variant: this grid has no variant {name!r}.", str(name), variants))
+    return list(dict.fromkeys(names))
 
 
 def _refuse_what_is_not_plain(raw: Mapping[str, Any]) -> None:
@@ -210,8 +238,7 @@ def _partial(entry: Any, dimensions: Mapping[str, list[Any]], where: str) -> Mat
             raise GridError(unknown(f"{where}: {name!r} is no dimension of the grid.", name, dimensions))
         known = {canonical(each): text_of(each) for each in dimensions[name]}
         # A list-valued dimension such as dims: [[64], [32]] may name one of its values without a list around it.
-        one_value = not isinstance(value, list) or canonical(value) in known
-        values = [value] if one_value else value
+        values = _values(value, dimensions[name])
         for each in values:
             if canonical(each) not in known:
                 what = f"{where}: {name!r} takes no value {each!r} in this grid."

@@ -175,3 +175,29 @@ def test_what_is_wrong_is_said_before_anything_runs(source, changes, message):
         plan(raw)
     assert type(raised.value).__module__.startswith("cvr_plugins.")
     assert "\n" not in str(raised.value)
+
+
+def test_dimensions_take_other_values_and_what_is_said_of_those_left_out_is_of_no_cell():
+    source = {
+        "dataset": "ml-100k-funnel",
+        "grid": {"model": ["Naive", "ESMM", "NISE"], "seed": [1, 2, 3], "dims": [[8], [4]]},
+        "exclude": [{"model": "NISE", "seed": 3}],
+        "overrides": [{"when": {"model": "NISE"}, "set": {"alpha": 2.0}}],
+    }
+    found = plan(source, {"model": ["ESMM", "NISE", "DCMT"], "seed": 3, "dims": [4], "epochs": 7})
+    assert [cell.dimensions for cell in found.cells] == [
+        {"model": "ESMM", "seed": 3, "dims": [4]},
+        {"model": "DCMT", "seed": 3, "dims": [4]},
+    ]
+    assert {cell.config["epochs"] for cell in found.cells} == {7}
+    assert found.source["grid"] == {"model": ["ESMM", "NISE", "DCMT"], "seed": [3], "dims": [[4]]}
+    assert plan(found.source).cells == found.cells
+    assert len(plan(source, {"model": "ESMM"}).cells) == 6
+
+
+def test_variants_are_chosen_by_name():
+    source = {"dataset": "ml-100k-funnel", "variants": {"A": {"model": "Naive"}, "B": {"model": "ESMM"}}}
+    found = plan(source, {"variant": "B"})
+    assert [cell.dimensions for cell in found.cells] == [{"variant": "B"}]
+    with pytest.raises(GridError, match="no variant 'C'"):
+        plan(source, {"variant": ["A", "C"]})
