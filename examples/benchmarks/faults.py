@@ -177,14 +177,11 @@ class Job:
     made: str
     resumed: tuple[str, ...] = ()
 
-    def again(self, folder: Path) -> Ended | None:
-        """Repeat it in the folder where it was cut off; None if it had come to its end."""
+    def again(self, folder: Path) -> Ended:
+        """Repeat it in the folder where it was cut off."""
         arguments = (*self.arguments, *self.resumed)
-        if self.arguments[0] == "run":
-            if (folder / self.made).exists():
-                return None
-            if (folder / f"{self.made}.unfinished" / "config.yaml").exists():
-                arguments = ("run", "--resume", self.made)
+        if self.arguments[0] == "run" and (folder / f"{self.made}.unfinished" / "config.yaml").exists():
+            arguments = ("run", "--resume", self.made)
         until = time.monotonic() + 10
         while True:
             ended = Command(arguments, folder).end()
@@ -302,7 +299,8 @@ class Bench:
         if half is not None:
             row.add("lost", f"{half} stands half written in {folder}")
             return
-        ended = job.again(folder)
+        # What was killed with all its work done is not repeated: a folder that stands is not written over.
+        ended = None if halves == whole else job.again(folder)
         if ended is not None and ended.code:
             row.add("lost", f"{folder}: {ended.code} {ended.err.strip()[-2000:]}")
             return
