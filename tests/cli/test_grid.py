@@ -89,7 +89,6 @@ def test_a_failed_cell_is_an_exit_code_and_a_line(grid_file, tmp_path, capsys):
         (["grid", "-c", "{file}", "-o", "out", "--retry-failed"], "--retry-failed goes with --resume"),
         (["grid", "-c", "{file}", "-o", "out", "--jobs", "0"], "--jobs"),
         (["grid", "-c", "{file}", "-o", "out", "epocs=3"], "Unknown key 'epocs'. Did you mean epochs?"),
-        (["grid", "-c", "{file}", "-o", "out", "seed=3"], "is a dimension of the grid and a key beside it"),
         (["run", "-c", "{file}"], "is a grid of many runs: 'cvr-plugins grid -c "),
         (["report", "nowhere"], "not the folder of a grid"),
         (["report", "nowhere", "--format", "pdf"], "--format"),
