@@ -88,13 +88,15 @@ class Outputs:
 
     logits: head name -> `[B]`; embedding: the concatenated input `[B, E]`; hidden: head name -> `[B, H]`, the
     representation the head's logit is computed from (the same tensor for heads that share it); embed: feature
-    values -> `[N, E]` with today's embeddings, for objectives that keep rows of earlier batches.
+    values -> `[N, E]` with today's embeddings, for objectives that keep rows of earlier batches; inputs: the feature
+    values themselves, for objectives that keep a network of their own.
     """
 
     logits: Mapping[str, Tensor]
     embedding: Tensor
     hidden: Mapping[str, Tensor]
     embed: Callable[[Inputs], Tensor] | None = None
+    inputs: Inputs | None = None
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,11 @@ class Objective(nn.Module):
         ctr, cvr = torch.sigmoid(out.logits["ctr"]), torch.sigmoid(out.logits["cvr"])
         return {"cvr": cvr, "ctr": ctr, "ctcvr": ctr * cvr}
 
-    def prepare(self, architecture: Architecture) -> None:
-        """Look at the architecture, once, when the model is put together; for an objective that changes it later.
+    def prepare(self, architecture: Architecture, encoder: nn.Module) -> None:
+        """Look at the network, once, when the model is put together; for an objective that changes or copies it later.
 
-        A reference that is kept must not make the architecture a part of the objective: keep it in a list. Raises
-        ValueError for an architecture that the objective cannot work on.
+        A reference that is kept must not make it a part of the objective: keep it in a list. Raises ValueError for an
+        architecture that the objective cannot work on.
         """
         return None
 

@@ -62,7 +62,7 @@ class CVRModel(nn.Module):
         self.sampling = NonClickSampling()
         self._warned = False
         architecture.prepare(encoder)
-        objective.prepare(architecture)
+        objective.prepare(architecture, encoder)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class CVRModel(nn.Module):
     def outputs(self, x: Inputs) -> Outputs:
         """Encode a batch and run the architecture on it."""
         out: Outputs = self.architecture(self.encoder(x))
-        return Outputs(out.logits, out.embedding, out.hidden, embed=self.encoder)
+        return Outputs(out.logits, out.embedding, out.hidden, embed=self.encoder, inputs=x)
 
     def loss_terms(self, x: Inputs, y: Labels) -> dict[str, Tensor]:
         """Return loss term -> scalar for one batch, each times its task's factor: what is summed and minimised."""
@@ -168,4 +168,5 @@ def _detached(out: Outputs) -> Outputs:
         embedding=out.embedding.detach(),
         hidden={head: hidden.detach() for head, hidden in out.hidden.items()},
         embed=out.embed,
+        inputs=out.inputs,
     )

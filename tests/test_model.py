@@ -104,7 +104,7 @@ def test_architecture_and_objective_are_prepared_once_in_this_order():
             seen.append(("architecture", encoder))
 
     class Looking(Naive):
-        def prepare(self, architecture):
+        def prepare(self, architecture, encoder):
             seen.append(("objective", architecture))
 
     model = make(Looking(), Preparing)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvr_plugins.architectures.masked import KINDS, MODELS, SCOPES
 from cvr_plugins.contracts import CTR_TOWER, Architecture, Mechanism
@@ -114,7 +114,7 @@ class AdapSL(DR):
         """Whether an epoch has been trained after a pruning, or none is asked for."""
         return not self.first_stage or bool(self.prunings.any())
 
-    def prepare(self, architecture: Architecture) -> None:
+    def prepare(self, architecture: Architecture, encoder: nn.Module) -> None:
         """Keep the architecture, whose masks are changed later."""
         if not all(hasattr(architecture, name) for name in ("prune", "active", "track_gradients", "forget_gradients")):
             raise ValueError(

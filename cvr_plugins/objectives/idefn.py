@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvr_plugins.contracts import Architecture, Inputs, Labels, Mechanism, Outputs
 from cvr_plugins.functional import bce
@@ -120,7 +120,7 @@ class IdeFN(OptionalCTR):
             self.mechanism = Mechanism("relabelled", "unclicked rows relabelled", idle=0.0)
         self.memory = RowMemory(check_count("memory_size", memory_size))
 
-    def prepare(self, architecture: Architecture) -> None:
+    def prepare(self, architecture: Architecture, encoder: nn.Module) -> None:
         """Learn how the representation divides into features."""
         layout = architecture.layout
         self._fields = (*layout.embedded, *(1,) * layout.dense)

@@ -125,14 +125,15 @@ def _require_finite_at(model: CVRModel, out: Outputs, batch: Batch, kind: str) -
     """Look at the gradients at what the objective is given, without going back through the model."""
     logits, hidden = ({k: v.clone().requires_grad_() for k, v in part.items()} for part in (out.logits, out.hidden))
     embedding = out.embedding.clone().requires_grad_()
-    leaves = Outputs(logits, embedding, hidden, embed=out.embed)
+    leaves = Outputs(logits, embedding, hidden, embed=out.embed, inputs=out.inputs)
     moved = [*logits.values(), embedding, *hidden.values(), *model.objective.parameters()]
     _require_finite(model.weigh(model.objective.loss(leaves, batch.y))[0], moved, kind)
 
 
 def _rows_of(out: Outputs, rows: Tensor) -> Outputs:
     logits, hidden = ({name: values[rows] for name, values in part.items()} for part in (out.logits, out.hidden))
-    return Outputs(logits, out.embedding[rows], hidden, embed=out.embed)
+    inputs = None if out.inputs is None else {name: values[rows] for name, values in out.inputs.items()}
+    return Outputs(logits, out.embedding[rows], hidden, embed=out.embed, inputs=inputs)
 
 
 def _require_finite(terms: Mapping[str, Tensor], moved: list[Any], kind: str) -> None:

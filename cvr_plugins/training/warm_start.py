@@ -163,7 +163,8 @@ class Start:
             raise self._refusal(f"its architecture keeps the embeddings of {sorted({*tables} - moved)[0]!r} elsewhere")
         model.load_state_dict(given)
         counts = "; ".join(self._counted(name, vocabulary["tokens"][name], rows[name][0], reserved) for name in tables)
-        emptied = f" Begun anew, since it is of the old rows: {', '.join(sorted(forgotten))}." if forgotten else ""
+        anew = sorted(part for part in forgotten if part.partition(".")[0] not in forgotten - {part})
+        emptied = f" Begun anew, since it is of the old rows: {', '.join(anew)}." if anew else ""
         return f"Starts from the weights of {self.folder}: tokens known, new, gone: {counts}.{emptied}"
 
     def _counted(self, name: str, tokens: Sequence[str], kept: np.ndarray, reserved: int) -> str:
@@ -203,14 +204,20 @@ def _rows(before: Sequence[str], now: Sequence[str], reserved: int) -> tuple[np.
 
 
 def _forgotten(fresh: Mapping[str, Tensor], old: Mapping[str, Tensor], parameters: set[str]) -> set[str]:
-    """Return the parts of objective and weighting that hold rows: buffers alone, of other shapes than a new model's."""
+    """Return the parts of objective and weighting that hold rows or are made in training.
+
+    Buffers alone, of other shapes than a new model's, or that a new model has not.
+    """
     shapes: list[dict[str, dict[str, Any]]] = [{}, {}]
     for found, state in zip(shapes, (fresh, old), strict=True):
         for name, value in state.items():
             if name.startswith(_STATE):
                 found.setdefault(_owner(name), {})[name] = value.shape
     new, before = shapes
-    return {part for part in new if new[part] != before.get(part, new[part]) and not {*new[part]} & parameters}
+    changed = {part for part in new if new[part] != before.get(part, new[part]) and not {*new[part]} & parameters}
+    # What was made in training, as a copy of the network was, and what else was known when it was.
+    made = {part for part in before if part not in new}
+    return changed | made | {part.partition(".")[0] for part in made}
 
 
 def _owner(name: str) -> str:

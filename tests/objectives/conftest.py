@@ -21,7 +21,7 @@ def _outputs(logits: Mapping[str, object], dtype: torch.dtype = torch.float64) -
     """Return Outputs whose logits are leaves that require gradients."""
     leaves = {head: torch.tensor(values, dtype=dtype, requires_grad=True) for head, values in logits.items()}
     rows = len(next(iter(leaves.values())))
-    return Outputs(logits=leaves, embedding=torch.zeros(rows, 1, dtype=dtype), hidden={})
+    return Outputs(logits=leaves, embedding=torch.zeros(rows, 1, dtype=dtype), hidden={}, inputs={})
 
 
 def _labels(columns: Mapping[str, object], dtype: torch.dtype = torch.float64) -> Labels:

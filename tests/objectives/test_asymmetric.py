@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,10 +27,21 @@ def mean_over(values, rows):
     return (values * rows).sum() / max(rows.sum(), 1)
 
 
-def labelling(**options):
-    """The objective in its second stage."""
+class Said(nn.Module):
+    """A network of the first stage that says what it is told to."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = torch.as_tensor(first, dtype=torch.float64)
+
+    def forward(self, x):
+        return SimpleNamespace(logits={"first": self.first})
+
+
+def labelling(first, **options):
+    """The objective in its second stage, these logits being those that label."""
     objective = AsymmetricIPS(warm_up=1, **options)
-    objective.on_epoch_end(0)
+    objective.labelling = Said(first)
     return objective
 
 
@@ -45,9 +58,9 @@ def first_stage(normalized, floor, known, pretrain):
     return twin
 
 
-def second_stage(agreement):
+def second_stage(agreement, first):
     def twin(live, frozen, labels):
-        label = sigmoid(frozen["first"])
+        label = sigmoid(first)
         agreed = (np.abs(label - sigmoid(frozen["second"])) <= agreement).astype(float)
         terms = {head: 2 * mean_over(bce(sigmoid(live[head]), label), agreed) for head in ("cvr", "second")}
         return {"ctr": bce(sigmoid(live["ctr"]), labels["click"]).mean(), **terms}
@@ -80,32 +93,56 @@ def test_the_first_stage_equals_its_numpy_twin(normalized, known, clicks, pretra
 @pytest.mark.parametrize(("agreement", "pretrain"), [(0.0, True), (0.2, False), (1.0, True)])
 def test_the_second_stage_equals_its_numpy_twin(agreement, pretrain, random_batch, assert_twin):
     logits, labels = random_batch(AsymmetricIPS.heads, 4)
-    logits["second"][:4] = logits["first"][:4] + np.array([0.0, 0.1, -0.3, 5.0])
-    objective = labelling(agreement=agreement, pretrain=pretrain, lambda_cvr=2)
-    assert_twin(objective, logits, labels, second_stage(agreement))
+    first = np.random.default_rng(5).normal(size=len(labels["click"]))
+    logits["second"][:4] = first[:4] + np.array([0.0, 0.1, -0.3, 5.0])
+    objective = labelling(first, agreement=agreement, pretrain=pretrain, lambda_cvr=2)
+    assert_twin(objective, logits, labels, second_stage(agreement, first))
 
 
 def test_the_second_stage_by_hand(outputs, labels_of):
     # The two predictors say (1/2, 1/2), (3/4, 1/2), (1/2, 1/2), (1/4, 3/4): they agree in the first and the third row.
     ln3 = math.log(3)
-    z = {"ctr": [0.0] * 4, "cvr": [0.0, 9.0, ln3, 9.0], "first": [0.0, ln3, 0.0, -ln3], "second": [0.0, 0.0, 0.0, ln3]}
+    z = {"ctr": [0.0] * 4, "cvr": [0.0, 9.0, ln3, 9.0], "first": [9.0] * 4, "second": [0.0, 0.0, 0.0, ln3]}
     y = labels_of({"click": [1.0, 1.0, 0.0, 0.0], "conversion": [1.0, 0.0, 0.0, 0.0]})
     with measuring() as figures:
-        terms = labelling().loss(outputs(z), y)
+        terms = labelling([0.0, ln3, 0.0, -ln3]).loss(outputs(z), y)
     assert terms["cvr"].item() == pytest.approx((math.log(2) + (math.log(4) - math.log(3) + math.log(4)) / 2) / 2)
     assert terms["second"].item() == pytest.approx(math.log(2))
     assert set(terms) == {"ctr", "cvr", "second"}
     assert figures["agreed"].tolist() == [2, 4]
 
 
-def test_the_predictors_label_once_the_warm_up_is_over(random_batch, outputs, labels_of):
-    objective = AsymmetricIPS(warm_up=2)
-    logits, labels = random_batch(objective.heads, 8)
-    names = []
-    for epoch in range(3):
-        names.append(set(objective.loss(outputs(logits), labels_of(labels))))
-        assert objective.on_epoch_end(epoch) is False
-    assert [("first" in found) for found in names] == [True, True, False]
+def model_of(**options):
+    torch.manual_seed(0)
+    objective = AsymmetricIPS(**options)
+    return CVRModel(
+        nn.Linear(3, 3), Towers(Layout((3,)), objective.heads, backbone=partial(MLP, dropout=0.5)), objective
+    )
+
+
+def test_the_labels_of_the_first_stage_stay_what_they_were_at_its_end_and_are_saved():
+    model, y = model_of(warm_up=2), Labels(torch.tensor([1.0, 0.0] * 4), torch.tensor([1.0, 0.0, 0.0, 0.0] * 2))
+    x, stepper = torch.randn(8, 3), Stepper(model, [torch.optim.Adam(model.parameters(), lr=0.1)], name="AS_IPS")
+    said, live, terms = [], [], []
+    for epoch in range(4):
+        terms.append(set(stepper.train_batch(x, y).terms))
+        assert model.objective.on_epoch_end(epoch) is False
+        if epoch:
+            model.eval()
+            live.append(model.outputs(x).logits["first"])
+            model.train()
+            said.append(model.objective.labelling(x).logits["first"])
+    assert ["first" in names for names in terms] == [True, True, False, False]
+    assert torch.equal(said[0], live[0])
+    assert torch.equal(said[0], said[2])
+    # The layer below it is trained on.
+    assert (live[2] - live[0]).abs().max() > 0.01
+    assert len(list(model.objective.parameters())) == 0
+    fresh = model_of(warm_up=2)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh.objective.labelling(x).logits["first"], said[0])
+    fresh.load_state_dict(model_of(warm_up=2).state_dict())
+    assert fresh.objective.labelling is None
 
 
 def test_weight_decay_leaves_the_predictor_that_labels_alone_once_it_labels():

@@ -142,7 +142,7 @@ def test_outputs_without_embed_are_refused_once_the_memory_is_needed():
 def test_representations_that_cannot_be_matched_are_refused(value, fields):
     encoder, objective = Encoder().float(), IdeFN()
     if fields:
-        objective.prepare(SimpleNamespace(layout=Layout(fields)))
+        objective.prepare(SimpleNamespace(layout=Layout(fields)), encoder)
     x, y = draw_batch(np.random.default_rng(1))
     with torch.no_grad():
         encoder.item.weight[x["item"][y.click == 0][0]] = value

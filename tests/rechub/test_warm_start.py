@@ -122,6 +122,16 @@ def test_next_weeks_data_on_last_weeks_model(weeks, tmp_path, monkeypatch):
     assert not torch.equal(first["encoder.dense_mean"], fresh["encoder.dense_mean"])
 
 
+def test_what_was_made_in_the_old_training_is_made_anew(weeks, tmp_path):
+    (_, file), folder = weeks
+    keys = {"model": "AS_IPS", "warm_up": 1, "epochs": 2}
+    old = run({**TrainedRun.load(folder).config.to_dict(), **keys}, folder=tmp_path / "old")
+    assert TrainedRun.load(old.folder).model.objective.labelling is not None
+    new = run({"dataset": file}, init_from=old.folder, folder=tmp_path / "new")
+    assert new.notes[0].endswith("Begun anew, since it is of the old rows: objective.")
+    assert [record.diagnostics.get("agreed") is None for record in new.history.records] == [True, False]
+
+
 def test_it_is_taken_up_without_the_run_that_it_started_from(weeks, tmp_path, monkeypatch):
     (_, file), folder = weeks
     keys = {"dataset": file, "epochs": 2}

@@ -131,6 +131,7 @@ class _Training(Trainer):
             embedding=out.embedding.float(),
             hidden={head: hidden.float() for head, hidden in out.hidden.items()},
             embed=out.embed,
+            inputs=x,
         )
 
     def _bar(self, data: Any, what: str, show_progress: bool) -> Any:
