@@ -78,6 +78,8 @@ def run(
 
         paths = [find_config(name) for name in files]
         result = _run_recbole.run(paths, keys, out=out, resume=resume, init_from=init_from, on_epoch=on_epoch)
+        for note in result.notes:
+            remark(f"Note: {note}")
         return _tell(result, as_json)
     config = resolve({key: value for key, value in merged.items() if key != "framework"})
 

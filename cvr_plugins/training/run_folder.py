@@ -211,8 +211,8 @@ class RunFolder:
     from another's weights; config.yaml: the configuration with every option, from which the run can be repeated;
     history.json: `History.to_dict`; versions.json: of the packages.
     Of a finished one: metrics.json: `RunResult.metrics`; calibration.json, of a CVR method: reliability curves; its
-    weights, checkpoint.pt (torch-rechub) or checkpoint.pth (RecBole); vocabulary.json, of a CVR method: the features
-    and their tokens; on the torch-rechub side schema.json, too: how a log becomes features.
+    weights, checkpoint.pt (torch-rechub) or checkpoint.pth (RecBole); vocabulary.json: the tokens of users and items,
+    and of a CVR method of all features; on the torch-rechub side schema.json, too: how a log becomes features.
     Of an interrupted one training.pt, too, from which training is taken up. manifest.json has the SHA-256 of each.
     The folder that a failed run worked in has `error` and `traceback` in run.json.
 

@@ -63,7 +63,7 @@ class Start:
         Raises
         ------
         RunFolderError
-            If it is none, not finished, damaged, of the other side or of one of RecBole's own models.
+            If it is none, not finished, damaged or of the other side.
         CheckpointError
             If its weights cannot be read safely.
         """
@@ -75,8 +75,8 @@ class Start:
             )
         if not (folder.path / VOCABULARY).is_file():
             raise RunFolderError(
-                f"{path} has no {VOCABULARY}, which says whose each embedding is: only CVR methods' runs, of this "
-                "version on, can be started from. Train it again, or leave the weights out."
+                f"{path} has no {VOCABULARY}, which says whose each embedding is: only runs of this version on can be "
+                "started from. Train it again, or leave the weights out."
             )
         stored = load_checkpoint(folder.file(checkpoint), framework=framework)["state_dict"]
         weights = {name.removeprefix(prefix): value for name, value in stored.items()}

@@ -16,7 +16,10 @@ from recbole.trainer import Trainer
 
 from cvr_plugins.cli._group import run
 
-FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "manifest.json", "metrics.json", "run.json", "versions.json"]
+FOLDER = [
+    *("checkpoint.pth", "config.yaml", "history.json", "manifest.json", "metrics.json", "run.json", "versions.json"),
+    "vocabulary.json",
+]
 
 
 @pytest.fixture(autouse=True)

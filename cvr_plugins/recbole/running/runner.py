@@ -12,6 +12,7 @@ from recbole.config import Config as RecBoleConfig
 from cvr_plugins.config import ConfigError, refuse_processes
 from cvr_plugins.recbole.compat.checkpoints import FRAMEWORK, both_of, load_checkpoint, load_weights
 from cvr_plugins.recbole.compat.process_state import log_file, surroundings
+from cvr_plugins.recbole.running import starting
 from cvr_plugins.recbole.running.config import Config, restored
 from cvr_plugins.recbole.running.resuming import CHECKPOINT, LAST, checkpoint_of, configuration, settings
 from cvr_plugins.recbole.running.training import Training, data_and_model
@@ -49,8 +50,8 @@ def run(
     them), a name below `data_path`, or a folder of atomic files. nproc and what follows: RecBole's, for several
     processes, which are refused.
     out: a new run folder, written whole or not at all; without it nothing is left but RecBole's checkpoint in
-    `checkpoint_dir`. init_from: the folder of a run of the same CVR method, whose weights a new run starts from, with
-    its settings but for those given; see `cvr_plugins.rechub.run`.
+    `checkpoint_dir`. init_from: the folder of a run of the same model, whose weights a new run starts from, with its
+    settings but for those given; see `cvr_plugins.rechub.run`.
     resume: a checkpoint, or the folder of an interrupted run, from which training goes on to the bit as if it had never
     been interrupted; only `epochs`, `stopping_step` and where things are may differ.
     on_epoch: called with the EpochRecord of each epoch.
@@ -140,17 +141,11 @@ def start_of(folder: str | Path, config: RecBoleConfig) -> Start:
 
     Raises
     ------
-    ConfigError
-        If the model is no CVR method: of RecBole's own it is not known which weights belong to which token.
     RunFolderError, CheckpointError
         As `Start.read`.
     """
-    if not hasattr(config.model_class, "start_from"):
-        raise ConfigError(
-            f"{config['model']} cannot start from the weights of {folder}: only CVR methods can, since of RecBole's "
-            "own models it is not known which weights belong to which token."
-        )
-    return Start.read(folder, framework=FRAMEWORK, checkpoint=CHECKPOINT, prefix="core.")
+    prefix = "core." if hasattr(config.model_class, "start_from") else ""
+    return Start.read(folder, framework=FRAMEWORK, checkpoint=CHECKPOINT, prefix=prefix)
 
 
 def into(
@@ -182,9 +177,8 @@ def into(
 
     def also(place: Path) -> None:
         assert training is not None
-        vocabulary = getattr(training.trainer.model, "vocabulary", None)
-        if vocabulary is not None:
-            run_folder.write_json(place / VOCABULARY, vocabulary(training.dataset))
+        vocabulary = getattr(training.trainer.model, "vocabulary", starting.vocabulary)
+        run_folder.write_json(place / VOCABULARY, vocabulary(training.dataset))
         for file in sorted(work.path.glob("*.pth")):
             shutil.copyfile(file, place / file.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cvr_plugins.recbole.context.collector import MethodCollector
 from cvr_plugins.recbole.context.metrics import is_key
 from cvr_plugins.recbole.evaluation import SessionEvaluation
 from cvr_plugins.recbole.evaluation.names import is_of_sessions
-from cvr_plugins.recbole.running import datasets
+from cvr_plugins.recbole.running import datasets, starting
 from cvr_plugins.recbole.running.resuming import CHECKPOINT, check_taken_up
 from cvr_plugins.training.history import EpochRecord, History
 from cvr_plugins.training.results import RunResult, acted
@@ -153,7 +154,9 @@ class Training:
         log_flops(config, self.dataset, model)
         self.started: Mapping[str, str] = {}
         if start is not None:
-            self.started = {"init_from": model.start_from(start, self.dataset)}
+            own = partial(starting.start_from, model, start, config, self.dataset)
+            given = model.start_from(start, self.dataset) if hasattr(model, "start_from") else own()
+            self.started = {"init_from": given}
             logger.info(self.started["init_from"])
         whose = self._blamed("its trainer's constructor", ConfigError)
         with _checkpoints_in(folder, config), whose:

@@ -94,7 +94,7 @@ def test_it_is_taken_up_without_the_run_that_it_started_from(old, configure, mon
         ("ESMM", {"dims": [4, 4]}, r"its dims was \[8\], not \[4, 4\]"),
         ("ESMM", {"inputs": ["user_id", "item_id"]}, "it saw the feature 'age', which there is not now"),
         ("ESMM", {"normalize_all": True}, "normalize_all scales numbers by the range of each data set"),
-        ("FM", {}, "FM cannot start from the weights of .*: only CVR methods can"),
+        ("FM", {}, "it trained ESMM, not FM"),
     ],
 )
 def test_what_does_not_fit_is_named(model, keys, message, old, tmp_path):

@@ -38,7 +38,10 @@ from cvr_plugins.training.step import TrainingError
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 STOCK_KEYS = ["best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"]
-FOLDER = ["checkpoint.pth", "config.yaml", "history.json", "manifest.json", "metrics.json", "run.json", "versions.json"]
+FOLDER = [
+    *("checkpoint.pth", "config.yaml", "history.json", "manifest.json", "metrics.json", "run.json", "versions.json"),
+    "vocabulary.json",
+]
 SEQUENTIAL = {
     "train_neg_sample_args": None,
     "MAX_ITEM_LIST_LENGTH": 8,
