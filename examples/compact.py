@@ -67,18 +67,22 @@ class CompactModel(nn.Module):
     `predict(x)` gives task -> probability `[B]`, `forward(x)` the same as `[B, n_task]` in the order of `tasks`.
     """
 
-    def __init__(self, encoder: nn.Module, networks: Mapping[str, CompactNetwork], objective: Objective) -> None:
+    def __init__(
+        self, encoder: nn.Module, networks: Mapping[str, CompactNetwork], objective: Objective, sampling: nn.Module
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.networks = nn.ModuleDict(dict(networks))
         self.objective = objective
+        self.sampling = sampling
         self.tasks = tuple(objective.tasks)
 
     def predict(self, x: Inputs) -> dict[str, Tensor]:
         """Return task -> probability `[B]`."""
         embedded = self.encoder(x)
         logits = {head: network(embedded) for head, network in self.networks.items()}
-        return self.objective.predict(Outputs(logits, embedded, {}))
+        found: dict[str, Tensor] = self.sampling(self.objective.predict(Outputs(logits, embedded, {})))
+        return found
 
     def forward(self, x: Inputs) -> Tensor:
         """Return probabilities `[B, n_task]`, columns in the order of `tasks`."""
@@ -181,9 +185,9 @@ def _export(model: CVRModel, architecture: Masked, table_of_field: Sequence[int]
         columns[head] += range(start, start + architecture.layout.dense)
         positions[head] += range(place, architecture.layout.width)
     networks = {head: _export_network(architecture, head, columns[head], positions[head]) for head in heads}
-    # The objective is asked for its predictions alone; the architecture that it may refer to stays behind.
-    objective = copy.deepcopy(model.objective, {id(architecture): None})
-    return CompactModel(encoder, networks, objective).eval()
+    # The objective is asked for its predictions alone; the network that it may refer to stays behind.
+    objective = copy.deepcopy(model.objective, {id(architecture): None, id(model.encoder): None})
+    return CompactModel(encoder, networks, objective, copy.deepcopy(model.sampling)).eval()
 
 
 def _columns_in_use(table: PartlyShared) -> list[int]:

@@ -219,7 +219,8 @@ def test_other_architectures_are_refused():
 def test_a_run_folder_becomes_a_file_that_predicts_as_the_run_did(shop, tmp_path):
     pruned = {"warm_up": 0, "prune_rate": 0.2, "target_sparsity": 0.9, "prune": ["embeddings", "linear"]}
     folder, out = tmp_path / "run", tmp_path / "model.pt2"
-    run({**shop.config, "model": "AdapSL", "propensity": "logistic_ids", "epochs": 4, **pruned}, folder=folder)
+    keys = {"model": "AdapSL", "propensity": "logistic_ids", "epochs": 4, "non_click_fraction": 0.5, **pruned}
+    run({**shop.config, **keys}, folder=folder)
     command = [sys.executable, sys.modules["compact"].__file__, folder, shop.path, out]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
